@@ -1,0 +1,1 @@
+//! The training protocol as sans-IO state machines, and its deterministic simulator.

@@ -1,0 +1,1 @@
+//! Membership service, run metrics and the run directory.

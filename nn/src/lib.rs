@@ -1,0 +1,1 @@
+//! Models with explicit forward and backward passes, data sets, samplers and optimizers.

@@ -1,0 +1,1 @@
+//! The worker: step loop, exchange streams, telemetry.
