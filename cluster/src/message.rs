@@ -1,0 +1,229 @@
+//! What nodes and the coordinator say to each other, as domain types.
+
+use crate::id::{Digest, NodeId, Rank, Step, ViewNumber};
+use crate::view::View;
+
+/// First message of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// The run that the node means to join; `None` takes whichever the coordinator runs.
+    pub run: Option<String>,
+    /// The rank that the node asks for; `None` takes any.
+    pub rank: Option<Rank>,
+    /// Version of the node's program; must equal the coordinator's.
+    pub version: String,
+    /// `host:port` on which other members reach the node.
+    pub address: String,
+}
+
+/// What a node must have in common with all others before it may train with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint {
+    /// Digest of the replica at step 0.
+    pub replica: Digest,
+    /// Digest of the data set.
+    pub data: Digest,
+    /// Length of the flat parameter vector.
+    pub parameters: u64,
+    /// Number of training samples.
+    pub samples: u64,
+}
+
+/// A node's words to the coordinator that the protocol acts on.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToCoordinator {
+    /// Asks to take part.
+    Hello(Hello),
+    /// Data are loaded and the replica is initialised.
+    Prepared(Fingerprint),
+    /// Still here.
+    Heartbeat,
+    /// The replica after `step`.
+    Digest {
+        /// The step just applied.
+        step: Step,
+        /// Digest of the replica after it.
+        digest: Digest,
+    },
+    /// The stream from or to another member broke.
+    PeerLost {
+        /// The view in which it was a member.
+        view: ViewNumber,
+        /// The member that cannot be reached.
+        rank: Rank,
+        /// What was seen.
+        reason: String,
+    },
+    /// All steps are applied and, for rank 0, the model is delivered.
+    Finished {
+        /// Number of steps applied.
+        steps: Step,
+        /// Digest of the final replica.
+        digest: Digest,
+    },
+    /// The node ends before the run does.
+    Leave(Failure),
+}
+
+/// The coordinator's words to a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ToNode {
+    /// The node is part of the run; it should load its data and initialise its replica.
+    Welcome {
+        /// The node's identity in views.
+        node: NodeId,
+        /// The resolved `config.toml`.
+        config: String,
+    },
+    /// The node may not take part.
+    Refused(Refusal),
+    /// A view is durable: train in it.
+    Install(View),
+    /// All members have finished with the same replica; streams may be closed.
+    End,
+    /// The run has failed.
+    Abort(Failure),
+}
+
+/// Why a node may not take part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The node was told to join another run.
+    #[error(
+        "this coordinator runs {running:?}, but the node was told to join {asked:?}; \
+         point --coordinator at the right one or drop --run"
+    )]
+    WrongRun {
+        /// The coordinator's run.
+        running: String,
+        /// What the node asked for.
+        asked: String,
+    },
+    /// Different programs need not agree to the bit.
+    #[error("the node runs ecq {found}, the coordinator ecq {expected}; install the same version")]
+    Version {
+        /// The coordinator's version.
+        expected: String,
+        /// The node's version.
+        found: String,
+    },
+    /// All seats are taken or training has begun.
+    #[error("the run already has its {nodes} nodes; start it with a larger --nodes")]
+    Full {
+        /// The number of seats.
+        nodes: u32,
+    },
+    /// Another node holds the rank, or there is no such rank.
+    #[error("rank {rank} {why}; ranks go from 0 to {last}, or leave out --rank to take any")]
+    Rank {
+        /// The rank asked for.
+        rank: Rank,
+        /// What is the matter with it.
+        why: String,
+        /// The highest rank.
+        last: Rank,
+    },
+    /// The initial replicas differ.
+    #[error(
+        "the node's initial replica has digest {found} where the run's has {expected}; all nodes \
+         need the same program, seed, model and data set"
+    )]
+    Replica {
+        /// Digest that the run started from.
+        expected: Digest,
+        /// The node's digest.
+        found: Digest,
+    },
+    /// The data sets differ.
+    #[error(
+        "the node's data set has digest {found} where the run's has {expected}; give all nodes \
+         the same files"
+    )]
+    Data {
+        /// Digest of the data that the run trains on.
+        expected: Digest,
+        /// The node's digest.
+        found: Digest,
+    },
+}
+
+/// Why a run or a node's part in it ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A member died, froze or was cut off.
+    #[error("{0}")]
+    MemberLost(String),
+    /// Replicas are no longer the same.
+    #[error("{0}")]
+    ReplicasDiffer(String),
+    /// Training left the finite numbers.
+    #[error("{0}")]
+    Diverged(String),
+    /// Somebody asked for the end.
+    #[error("{0}")]
+    Stopped(String),
+    /// A node could not do its part: data, disk, an internal fault.
+    #[error("{0}")]
+    Fault(String),
+}
+
+/// Identity of one frame: one bucket of one member's contribution to one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrameKey {
+    /// View in which it was sent.
+    pub view: ViewNumber,
+    /// Step to which it contributes.
+    pub step: Step,
+    /// The member.
+    pub rank: Rank,
+    /// Index of the bucket in the flat parameter vector.
+    pub bucket: u32,
+}
+
+/// What one member measured in one step. Metrics only: no decision is taken from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// The step.
+    pub step: Step,
+    /// Loss summed over the member's mini-batch.
+    pub loss_sum: f64,
+    /// Samples of the mini-batch whose class was predicted.
+    pub correct: u64,
+    /// Size of the mini-batch.
+    pub samples: u64,
+    /// Bytes of the encoded contribution: headers, scales and symbols.
+    pub frame_bytes: u64,
+    /// Bytes written to the exchange sockets since the last report.
+    pub socket_bytes: u64,
+    /// ‖g‖², the local gradient.
+    pub gradient_norm_squared: f64,
+    /// ‖h‖² after the step.
+    pub residual_norm_squared: f64,
+    /// ‖v‖², what was quantized.
+    pub input_norm_squared: f64,
+    /// ‖Q(v) − v‖².
+    pub error_squared: f64,
+    /// Scale groups sent as zeros because they held NaN or infinity.
+    pub nonfinite_groups: u64,
+    /// Seconds in the forward and backward pass.
+    pub compute_seconds: f32,
+    /// Seconds in feedback, quantizer and coder.
+    pub encode_seconds: f32,
+    /// Seconds spent waiting for the other members' frames.
+    pub wait_seconds: f32,
+    /// Seconds in decoding, summing and the optimizer.
+    pub apply_seconds: f32,
+    /// Seconds from the start of this step to the start of the next.
+    pub step_seconds: f32,
+}
+
+/// The model on the test split. Metrics only.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// Number of steps applied before it.
+    pub steps: Step,
+    /// Mean loss.
+    pub loss: f64,
+    /// Share of test samples whose class was predicted, 0 to 1.
+    pub accuracy: f64,
+}

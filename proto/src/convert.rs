@@ -1,0 +1,326 @@
+//! Conversions between wire messages and domain types.
+
+use ecq_cluster::{
+    Digest, Evaluation, Failure, Fingerprint, Hello, Member, Refusal, StepReport, ToCoordinator,
+    ToNode, View,
+};
+
+use crate::v1::{self, coordinator_message, failure, node_message, refusal};
+
+/// A message that a correct peer cannot have sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// A field is absent, or of a kind that this version does not know.
+    #[error("message without its {0}: the peer runs another version of ecq")]
+    Missing(&'static str),
+    /// A digest of the wrong length.
+    #[error("a digest has 32 bytes, not {0}")]
+    Digest(usize),
+}
+
+impl From<WireError> for tonic::Status {
+    fn from(error: WireError) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+/// What a node may say: words that the protocol acts on, and metrics that it does not.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NodeWords {
+    /// For the state machine.
+    Protocol(ToCoordinator),
+    /// What the node measured in some steps.
+    Reports(Vec<StepReport>),
+    /// The model on the test split.
+    Evaluation(Evaluation),
+}
+
+impl From<NodeWords> for v1::NodeMessage {
+    fn from(words: NodeWords) -> Self {
+        use node_message::Kind;
+        let kind = match words {
+            NodeWords::Protocol(ToCoordinator::Hello(hello)) => {
+                let Hello {
+                    run,
+                    rank,
+                    version,
+                    address,
+                } = hello;
+                Kind::Hello(v1::Hello {
+                    run,
+                    rank,
+                    version,
+                    address,
+                })
+            }
+            NodeWords::Protocol(ToCoordinator::Prepared(found)) => Kind::Prepared(v1::Prepared {
+                replica: found.replica.0.to_vec(),
+                data: found.data.0.to_vec(),
+                parameters: found.parameters,
+                samples: found.samples,
+            }),
+            NodeWords::Protocol(ToCoordinator::Heartbeat) => Kind::Heartbeat(v1::Heartbeat {}),
+            NodeWords::Protocol(ToCoordinator::Digest { step, digest }) => {
+                Kind::Digest(v1::ReplicaDigest {
+                    step,
+                    digest: digest.0.to_vec(),
+                })
+            }
+            NodeWords::Protocol(ToCoordinator::PeerLost { view, rank, reason }) => {
+                Kind::PeerLost(v1::PeerLost { view, rank, reason })
+            }
+            NodeWords::Protocol(ToCoordinator::Finished { steps, digest }) => {
+                Kind::Finished(v1::Finished {
+                    steps,
+                    digest: digest.0.to_vec(),
+                })
+            }
+            NodeWords::Protocol(ToCoordinator::Leave(failure)) => Kind::Leave(failure.into()),
+            NodeWords::Reports(reports) => Kind::Reports(v1::StepReports {
+                reports: reports.into_iter().map(Into::into).collect(),
+            }),
+            NodeWords::Evaluation(found) => Kind::Evaluation(v1::Evaluation {
+                steps: found.steps,
+                loss: found.loss,
+                accuracy: found.accuracy,
+            }),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<v1::NodeMessage> for NodeWords {
+    type Error = WireError;
+
+    fn try_from(message: v1::NodeMessage) -> Result<Self, WireError> {
+        use node_message::Kind;
+        let protocol = match message.kind.ok_or(WireError::Missing("kind"))? {
+            Kind::Hello(v1::Hello {
+                run,
+                rank,
+                version,
+                address,
+            }) => ToCoordinator::Hello(Hello {
+                run,
+                rank,
+                version,
+                address,
+            }),
+            Kind::Prepared(found) => ToCoordinator::Prepared(Fingerprint {
+                replica: digest(&found.replica)?,
+                data: digest(&found.data)?,
+                parameters: found.parameters,
+                samples: found.samples,
+            }),
+            Kind::Heartbeat(v1::Heartbeat {}) => ToCoordinator::Heartbeat,
+            Kind::Digest(found) => ToCoordinator::Digest {
+                step: found.step,
+                digest: digest(&found.digest)?,
+            },
+            Kind::PeerLost(v1::PeerLost { view, rank, reason }) => {
+                ToCoordinator::PeerLost { view, rank, reason }
+            }
+            Kind::Finished(found) => ToCoordinator::Finished {
+                steps: found.steps,
+                digest: digest(&found.digest)?,
+            },
+            Kind::Leave(failure) => ToCoordinator::Leave(failure.try_into()?),
+            Kind::Reports(found) => {
+                let reports = found.reports.into_iter().map(Into::into).collect();
+                return Ok(Self::Reports(reports));
+            }
+            Kind::Evaluation(v1::Evaluation {
+                steps,
+                loss,
+                accuracy,
+            }) => {
+                return Ok(Self::Evaluation(Evaluation {
+                    steps,
+                    loss,
+                    accuracy,
+                }));
+            }
+        };
+        Ok(Self::Protocol(protocol))
+    }
+}
+
+impl From<ToNode> for v1::CoordinatorMessage {
+    fn from(message: ToNode) -> Self {
+        use coordinator_message::Kind;
+        let kind = match message {
+            ToNode::Welcome { node, config } => Kind::Welcome(v1::Welcome { node, config }),
+            ToNode::Refused(refusal) => Kind::Refused(refusal.into()),
+            ToNode::Install(view) => Kind::Install(view.into()),
+            ToNode::End => Kind::End(v1::End {}),
+            ToNode::Abort(failure) => Kind::Abort(failure.into()),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<v1::CoordinatorMessage> for ToNode {
+    type Error = WireError;
+
+    fn try_from(message: v1::CoordinatorMessage) -> Result<Self, WireError> {
+        use coordinator_message::Kind;
+        Ok(match message.kind.ok_or(WireError::Missing("kind"))? {
+            Kind::Welcome(v1::Welcome { node, config }) => Self::Welcome { node, config },
+            Kind::Refused(refusal) => Self::Refused(refusal.try_into()?),
+            Kind::Install(view) => Self::Install(view.into()),
+            Kind::End(v1::End {}) => Self::End,
+            Kind::Abort(failure) => Self::Abort(failure.try_into()?),
+        })
+    }
+}
+
+impl From<View> for v1::View {
+    fn from(view: View) -> Self {
+        let member = |Member { node, address }| v1::Member { node, address };
+        Self {
+            number: view.number,
+            first_step: view.first_step,
+            members: view.members.into_iter().map(member).collect(),
+        }
+    }
+}
+
+impl From<v1::View> for View {
+    fn from(view: v1::View) -> Self {
+        let member = |v1::Member { node, address }| Member { node, address };
+        Self {
+            number: view.number,
+            first_step: view.first_step,
+            members: view.members.into_iter().map(member).collect(),
+        }
+    }
+}
+
+impl From<Failure> for v1::Failure {
+    fn from(failure: Failure) -> Self {
+        use failure::Kind;
+        let (kind, reason) = match failure {
+            Failure::MemberLost(reason) => (Kind::MemberLost, reason),
+            Failure::ReplicasDiffer(reason) => (Kind::ReplicasDiffer, reason),
+            Failure::Diverged(reason) => (Kind::Diverged, reason),
+            Failure::Stopped(reason) => (Kind::Stopped, reason),
+            Failure::Fault(reason) => (Kind::Fault, reason),
+        };
+        Self {
+            kind: kind.into(),
+            reason,
+        }
+    }
+}
+
+impl TryFrom<v1::Failure> for Failure {
+    type Error = WireError;
+
+    fn try_from(failure: v1::Failure) -> Result<Self, WireError> {
+        use failure::Kind;
+        let kind = failure.kind();
+        let reason = failure.reason;
+        match kind {
+            Kind::Unspecified => Err(WireError::Missing("kind of failure")),
+            Kind::MemberLost => Ok(Self::MemberLost(reason)),
+            Kind::ReplicasDiffer => Ok(Self::ReplicasDiffer(reason)),
+            Kind::Diverged => Ok(Self::Diverged(reason)),
+            Kind::Stopped => Ok(Self::Stopped(reason)),
+            Kind::Fault => Ok(Self::Fault(reason)),
+        }
+    }
+}
+
+impl From<Refusal> for v1::Refusal {
+    fn from(refused: Refusal) -> Self {
+        use refusal::Kind;
+        let difference = |expected: Digest, found: Digest| v1::Difference {
+            expected: expected.0.to_vec(),
+            found: found.0.to_vec(),
+        };
+        let kind = match refused {
+            Refusal::WrongRun { running, asked } => Kind::WrongRun(v1::WrongRun { running, asked }),
+            Refusal::Version { expected, found } => {
+                Kind::Version(v1::WrongVersion { expected, found })
+            }
+            Refusal::Full { nodes } => Kind::Full(nodes),
+            Refusal::Rank { rank, why, last } => Kind::Rank(v1::WrongRank { rank, why, last }),
+            Refusal::Replica { expected, found } => Kind::Replica(difference(expected, found)),
+            Refusal::Data { expected, found } => Kind::Data(difference(expected, found)),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<v1::Refusal> for Refusal {
+    type Error = WireError;
+
+    fn try_from(refused: v1::Refusal) -> Result<Self, WireError> {
+        use refusal::Kind;
+        Ok(
+            match refused.kind.ok_or(WireError::Missing("kind of refusal"))? {
+                Kind::WrongRun(v1::WrongRun { running, asked }) => {
+                    Self::WrongRun { running, asked }
+                }
+                Kind::Version(v1::WrongVersion { expected, found }) => {
+                    Self::Version { expected, found }
+                }
+                Kind::Full(nodes) => Self::Full { nodes },
+                Kind::Rank(v1::WrongRank { rank, why, last }) => Self::Rank { rank, why, last },
+                Kind::Replica(found) => Self::Replica {
+                    expected: digest(&found.expected)?,
+                    found: digest(&found.found)?,
+                },
+                Kind::Data(found) => Self::Data {
+                    expected: digest(&found.expected)?,
+                    found: digest(&found.found)?,
+                },
+            },
+        )
+    }
+}
+
+/// Both sides have the same fields under the same names.
+macro_rules! same_fields {
+    ($domain:ty, $wire:ty, $($field:ident),+ $(,)?) => {
+        impl From<$domain> for $wire {
+            fn from(domain: $domain) -> Self {
+                Self { $($field: domain.$field),+ }
+            }
+        }
+
+        impl From<$wire> for $domain {
+            fn from(wire: $wire) -> Self {
+                Self { $($field: wire.$field),+ }
+            }
+        }
+    };
+}
+
+same_fields!(
+    StepReport,
+    v1::StepReport,
+    step,
+    loss_sum,
+    correct,
+    samples,
+    frame_bytes,
+    socket_bytes,
+    gradient_norm_squared,
+    residual_norm_squared,
+    input_norm_squared,
+    error_squared,
+    nonfinite_groups,
+    compute_seconds,
+    encode_seconds,
+    wait_seconds,
+    apply_seconds,
+    step_seconds,
+);
+
+fn digest(bytes: &[u8]) -> Result<Digest, WireError> {
+    bytes
+        .try_into()
+        .map(Digest)
+        .map_err(|_| WireError::Digest(bytes.len()))
+}

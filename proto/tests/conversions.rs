@@ -1,0 +1,150 @@
+//! Whatever is said arrives as it was said; what nobody can have said is an error.
+
+use ecq_cluster::{
+    Digest, Evaluation, Failure, Fingerprint, Hello, Member, Refusal, StepReport, ToCoordinator,
+    ToNode, View,
+};
+use ecq_proto::{NodeWords, WireError, v1};
+
+const A: Digest = Digest([1; 32]);
+const B: Digest = Digest([2; 32]);
+
+#[test]
+fn words_of_nodes_survive_the_wire() {
+    let hello = Hello {
+        run: Some("run".into()),
+        rank: Some(0),
+        version: "1".into(),
+        address: "127.0.0.1:1".into(),
+    };
+    let fingerprint = Fingerprint {
+        replica: A,
+        data: B,
+        parameters: 3,
+        samples: 4,
+    };
+    let lost = ToCoordinator::PeerLost {
+        view: 1,
+        rank: 2,
+        reason: "broken".into(),
+    };
+    let report = StepReport {
+        step: 9,
+        loss_sum: 1.5,
+        encode_seconds: 0.25,
+        ..Default::default()
+    };
+    let words = [
+        NodeWords::Protocol(ToCoordinator::Hello(Hello {
+            run: None,
+            rank: None,
+            ..hello.clone()
+        })),
+        NodeWords::Protocol(ToCoordinator::Hello(hello)),
+        NodeWords::Protocol(ToCoordinator::Prepared(fingerprint)),
+        NodeWords::Protocol(ToCoordinator::Heartbeat),
+        NodeWords::Protocol(ToCoordinator::Digest { step: 5, digest: A }),
+        NodeWords::Protocol(lost),
+        NodeWords::Protocol(ToCoordinator::Finished {
+            steps: 6,
+            digest: B,
+        }),
+        NodeWords::Protocol(ToCoordinator::Leave(Failure::Diverged("NaN".into()))),
+        NodeWords::Reports(vec![report, StepReport::default()]),
+        NodeWords::Evaluation(Evaluation {
+            steps: 1,
+            loss: 2.0,
+            accuracy: 0.5,
+        }),
+    ];
+    for words in words {
+        let wire = v1::NodeMessage::from(words.clone());
+        assert_eq!(NodeWords::try_from(wire), Ok(words));
+    }
+}
+
+#[test]
+fn words_of_the_coordinator_survive_the_wire() {
+    let member = Member {
+        node: 7,
+        address: "host:1".into(),
+    };
+    let refusals = [
+        Refusal::WrongRun {
+            running: "a".into(),
+            asked: "b".into(),
+        },
+        Refusal::Version {
+            expected: "1".into(),
+            found: "2".into(),
+        },
+        Refusal::Full { nodes: 4 },
+        Refusal::Rank {
+            rank: 4,
+            why: "is taken".into(),
+            last: 3,
+        },
+        Refusal::Replica {
+            expected: A,
+            found: B,
+        },
+        Refusal::Data {
+            expected: B,
+            found: A,
+        },
+    ];
+    let failures = [
+        Failure::MemberLost("a".into()),
+        Failure::ReplicasDiffer("b".into()),
+        Failure::Diverged("c".into()),
+        Failure::Stopped("d".into()),
+        Failure::Fault("e".into()),
+    ];
+    let messages = refusals
+        .into_iter()
+        .map(ToNode::Refused)
+        .chain(failures.into_iter().map(ToNode::Abort))
+        .chain([
+            ToNode::Welcome {
+                node: 1,
+                config: "name = 'x'".into(),
+            },
+            ToNode::Install(View {
+                number: 1,
+                first_step: 0,
+                members: vec![member],
+            }),
+            ToNode::End,
+        ]);
+    for message in messages {
+        let wire = v1::CoordinatorMessage::from(message.clone());
+        assert_eq!(ToNode::try_from(wire), Ok(message));
+    }
+}
+
+#[test]
+fn impossible_messages_are_errors() {
+    assert_eq!(
+        NodeWords::try_from(v1::NodeMessage { kind: None }),
+        Err(WireError::Missing("kind"))
+    );
+    let short = v1::ReplicaDigest {
+        step: 1,
+        digest: vec![0; 31],
+    };
+    let short = v1::NodeMessage {
+        kind: Some(v1::node_message::Kind::Digest(short)),
+    };
+    assert_eq!(NodeWords::try_from(short), Err(WireError::Digest(31)));
+    let nameless = v1::Failure {
+        kind: 99,
+        reason: String::new(),
+    };
+    let nameless = v1::CoordinatorMessage {
+        kind: Some(v1::coordinator_message::Kind::Abort(nameless)),
+    };
+    assert_eq!(
+        ToNode::try_from(nameless),
+        Err(WireError::Missing("kind of failure"))
+    );
+}
