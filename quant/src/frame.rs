@@ -1,0 +1,101 @@
+//! The frame's header: `FORMAT.md`, version 1.
+
+use crate::error::DecodeError;
+
+/// Which frame it is: one bucket of one member's contribution to one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FrameId {
+    /// The step to which it contributes.
+    pub step: u64,
+    /// The member that sends it.
+    pub rank: u32,
+    /// Index of the bucket in the flat vector.
+    pub bucket: u32,
+}
+
+const MAGIC: [u8; 2] = *b"EQ";
+const VERSION: u8 = 1;
+/// Bytes before the body.
+pub(crate) const HEADER_BYTES: usize = 32;
+/// Where the checksum stands; it covers everything after it and everything before it.
+const CHECKSUM_AT: usize = 28;
+
+/// What a header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) codec: u8,
+    pub(crate) id: FrameId,
+    pub(crate) samples: u32,
+    pub(crate) elements: u32,
+}
+
+impl Header {
+    /// Begins a frame; its checksum is still missing.
+    pub(crate) fn write(&self, frame: &mut Vec<u8>) {
+        frame.extend_from_slice(&MAGIC);
+        frame.extend_from_slice(&[VERSION, self.codec]);
+        frame.extend_from_slice(&self.id.step.to_le_bytes());
+        for field in [self.id.rank, self.id.bucket, self.samples, self.elements, 0] {
+            frame.extend_from_slice(&field.to_le_bytes());
+        }
+    }
+
+    /// Reads a header, with nothing verified but that it is one of this version.
+    pub(crate) fn read(frame: &[u8]) -> Result<Self, DecodeError> {
+        let Some(header) = frame.first_chunk::<HEADER_BYTES>() else {
+            return Err(DecodeError::Truncated {
+                found: frame.len(),
+                expected: HEADER_BYTES,
+            });
+        };
+        let found = [header[0], header[1]];
+        if found != MAGIC {
+            return Err(DecodeError::Magic { found });
+        }
+        if header[2] != VERSION {
+            return Err(DecodeError::Version {
+                found: header[2],
+                expected: VERSION,
+            });
+        }
+        let word = |at: usize| u32::from_le_bytes(std::array::from_fn(|i| header[at + i]));
+        Ok(Self {
+            codec: header[3],
+            id: FrameId {
+                step: u64::from_le_bytes(std::array::from_fn(|i| header[4 + i])),
+                rank: word(12),
+                bucket: word(16),
+            },
+            samples: word(20),
+            elements: word(24),
+        })
+    }
+}
+
+/// Completes a frame with its checksum.
+pub(crate) fn seal(frame: &mut [u8]) {
+    let checksum = checksum(frame);
+    if let Some(place) = frame.get_mut(CHECKSUM_AT..HEADER_BYTES) {
+        place.copy_from_slice(&checksum.to_le_bytes());
+    }
+}
+
+/// Whether the bytes are those that were sealed.
+pub(crate) fn verify(frame: &[u8]) -> Result<(), DecodeError> {
+    let stated = frame
+        .get(CHECKSUM_AT..HEADER_BYTES)
+        .and_then(|bytes| bytes.try_into().ok());
+    let expected = stated.map_or(0, u32::from_le_bytes);
+    let found = checksum(frame);
+    if found == expected {
+        Ok(())
+    } else {
+        Err(DecodeError::Checksum { found, expected })
+    }
+}
+
+/// CRC-32C of the frame without the four bytes of the checksum itself.
+fn checksum(frame: &[u8]) -> u32 {
+    let (header, rest) = frame.split_at(CHECKSUM_AT.min(frame.len()));
+    crc32c::crc32c_append(crc32c::crc32c(header), rest.get(4..).unwrap_or(&[]))
+}

@@ -1,0 +1,118 @@
+//! The random numbers of stochastic rounding.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+
+use crate::frame::FrameId;
+
+/// A counter-based generator: the number of element *i* depends on the key and on *i* alone, so it
+/// can be computed in any order, by any number of lanes.
+///
+/// The key comes from ChaCha8 seeded with the run's seed and the frame's identity: members draw
+/// independently, so that their rounding errors average out, and any frame can be made again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rounding {
+    key: [u32; 2],
+}
+
+impl Rounding {
+    /// The generator of one frame.
+    pub(crate) fn new(seed: u64, id: FrameId) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        bytes[8..16].copy_from_slice(&id.step.to_le_bytes());
+        bytes[16..20].copy_from_slice(&id.rank.to_le_bytes());
+        bytes[20..24].copy_from_slice(&id.bucket.to_le_bytes());
+        bytes[24..].copy_from_slice(b"rounding");
+        let mut chacha = ChaCha8Rng::from_seed(bytes);
+        Self {
+            key: [chacha.next_u32(), chacha.next_u32()],
+        }
+    }
+
+    /// Uniform in [0, 1) on a grid of 2⁻²⁴. Two rounds of multiply and shift, with half of the key
+    /// before each.
+    #[inline(always)]
+    pub(crate) fn uniform(self, index: u32) -> f32 {
+        let mut x = index.wrapping_mul(0x9e37_79b9) ^ self.key[0];
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x7feb_352d);
+        x ^= x >> 15;
+        x = x.wrapping_add(self.key[1]).wrapping_mul(0x846c_a68b);
+        x ^= x >> 16;
+        // At most 2^24 - 1, so the conversion is exact; through i32, which vectorises.
+        (x >> 8) as i32 as f32 * (1.0 / 16_777_216.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: FrameId = FrameId {
+        step: 3,
+        rank: 1,
+        bucket: 2,
+    };
+
+    fn draws(rounding: Rounding) -> Vec<f64> {
+        (0..1 << 18)
+            .map(|i| f64::from(rounding.uniform(i)))
+            .collect()
+    }
+
+    #[test]
+    fn draws_are_uniform_and_neighbours_independent() {
+        let draws = draws(Rounding::new(7, ID));
+        let n = draws.len() as f64;
+        assert!(draws.iter().all(|u| (0.0..1.0).contains(u)));
+        let mut histogram = [0.0; 64];
+        draws
+            .iter()
+            .for_each(|u| histogram[(u * 64.0) as usize] += 1.0);
+        let chi2: f64 = histogram
+            .iter()
+            .map(|c: &f64| (c - n / 64.0).powi(2) / (n / 64.0))
+            .sum();
+        assert!(
+            (20.0..120.0).contains(&chi2),
+            "chi-squared {chi2} with 63 degrees of freedom"
+        );
+        for lag in [1, 2, 8, 16, 512] {
+            let product = |(a, b): (&f64, &f64)| (a - 0.5) * (b - 0.5) * 12.0;
+            let sum: f64 = draws.iter().zip(&draws[lag..]).map(product).sum();
+            let correlation = sum / n;
+            assert!(
+                correlation.abs() < 4.5 / n.sqrt(),
+                "lag {lag}: {correlation}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_part_of_the_identity_changes_the_draws() {
+        let base = draws(Rounding::new(7, ID));
+        let others = [
+            Rounding::new(8, ID),
+            Rounding::new(7, FrameId { step: 4, ..ID }),
+            Rounding::new(7, FrameId { rank: 0, ..ID }),
+            Rounding::new(7, FrameId { bucket: 0, ..ID }),
+        ];
+        for other in others {
+            let other = draws(other);
+            let n = base.len() as f64;
+            let product = |(a, b): (&f64, &f64)| (a - 0.5) * (b - 0.5) * 12.0;
+            let correlation = base.iter().zip(&other).map(product).sum::<f64>() / n;
+            assert!(correlation.abs() < 4.5 / n.sqrt(), "{correlation}");
+        }
+    }
+
+    #[test]
+    fn the_stream_is_the_same_on_every_machine() {
+        let rounding = Rounding::new(7, ID);
+        let bits = [0, 1, 1000].map(|i| (rounding.uniform(i) * 16_777_216.0) as u32);
+        assert_eq!(bits, GOLDEN);
+    }
+
+    const GOLDEN: [u32; 3] = [15_443_372, 8_989_165, 3_063_120];
+}

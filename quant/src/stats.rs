@@ -1,0 +1,51 @@
+//! What the encoder measures in passing.
+
+use std::ops::AddAssign;
+
+/// Measures of one frame; those of several add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct FrameStats {
+    /// Number of elements.
+    pub elements: u64,
+    /// Bytes of the frame, everything included.
+    pub frame_bytes: u64,
+    /// ‖g‖², the gradient that came in.
+    pub gradient_norm_squared: f64,
+    /// ‖v‖², what was quantized.
+    pub input_norm_squared: f64,
+    /// ‖v − q‖², the quantization error.
+    pub error_squared: f64,
+    /// ‖h‖² after the frame.
+    pub residual_norm_squared: f64,
+    /// Scale groups (elements, for casts) that held NaN or infinity and were sent as zeros; their
+    /// residual stayed as it was.
+    pub nonfinite_groups: u64,
+}
+
+impl FrameStats {
+    /// ω̂ = ‖v − q‖²/‖v‖², the measured relative variance of the quantizer; 0 where nothing came in.
+    pub fn omega(&self) -> f64 {
+        if self.input_norm_squared > 0.0 {
+            self.error_squared / self.input_norm_squared
+        } else {
+            0.0
+        }
+    }
+
+    /// All bytes ÷ elements × 8.
+    pub fn bits_per_element(&self) -> f64 {
+        self.frame_bytes as f64 * 8.0 / (self.elements.max(1)) as f64
+    }
+}
+
+impl AddAssign for FrameStats {
+    fn add_assign(&mut self, other: Self) {
+        self.elements += other.elements;
+        self.frame_bytes += other.frame_bytes;
+        self.gradient_norm_squared += other.gradient_norm_squared;
+        self.input_norm_squared += other.input_norm_squared;
+        self.error_squared += other.error_squared;
+        self.residual_norm_squared += other.residual_norm_squared;
+        self.nonfinite_groups += other.nonfinite_groups;
+    }
+}
