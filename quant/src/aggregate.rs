@@ -38,14 +38,17 @@ pub fn aggregate(
     range: Range<usize>,
     target: &mut [f32],
 ) -> Result<(), AggregateError> {
-    if let Some([(before, _), (after, _)]) = frames
-        .array_windows()
-        .find(|[(before, _), (after, _)]| before.rank >= after.rank)
-    {
-        return Err(AggregateError::Order {
-            found: after.rank,
-            previous: before.rank,
-        });
+    let mut previous = None;
+    for (FrameId { rank, .. }, _) in frames {
+        match previous {
+            Some(before) if before >= *rank => {
+                return Err(AggregateError::Order {
+                    found: *rank,
+                    previous: before,
+                });
+            }
+            _ => previous = Some(*rank),
+        }
     }
     let samples: Vec<u32> = frames
         .iter()
