@@ -148,12 +148,12 @@ impl RunConfig {
             self.digest_every.to_string(),
             "at least 1 step",
         )?;
-        let lease_ok = (0.1..=3600.0).contains(&self.lease_seconds);
+        let lease_ok = (0.5..=3600.0).contains(&self.lease_seconds);
         check(
             lease_ok,
             "lease-seconds",
             self.lease_seconds.to_string(),
-            "from 0.1 to 3600",
+            "from 0.5 to 3600",
         )?;
         match (self.steps, self.epochs) {
             (Some(1..), None) | (None, Some(1..)) => Ok(()),

@@ -78,7 +78,9 @@ mod tests {
         assert!((loss.sum - expected).abs() < 1e-6, "{}", loss.sum);
         assert_eq!((loss.correct, loss.samples), (2, 2));
         let expected = array![[-0.25, 0.25], [0.125, -0.125]];
-        let largest = (&scores - &expected).iter().fold(0.0_f32, |a, d| a.max(d.abs()));
+        let largest = (&scores - &expected)
+            .iter()
+            .fold(0.0_f32, |a, d| a.max(d.abs()));
         assert!(largest < 1e-6, "{scores}");
     }
 

@@ -1,1 +1,73 @@
-//! The worker: step loop, exchange streams, telemetry.
+//! The worker: one replica, its step loop, and its streams to everyone else.
+//!
+//! ```text
+//!   session ◀──────▶ coordinator          words of ecq_cluster, metrics
+//!      │
+//!   driver            one task; owns the state machine ecq_cluster::node::Node
+//!      │  ▲
+//!      ▼  │
+//!   trainer           one thread; owns replica, data, encoder, decoder
+//!      │
+//!   exchange ◀─────▶ other members        frames, one long-lived stream a direction
+//! ```
+//!
+//! The trainer computes on a thread of its own and never inside the async runtime, so that a step
+//! of any length starves neither heartbeats nor streams. Everything that the driver hears arrives
+//! in one channel and goes through the state machine, which alone decides when a step is computed
+//! and applied. Frames travel from the encoder to the sockets and from the sockets to the decoder
+//! as [`bytes::Bytes`]; the driver only passes them on.
+
+mod deliver;
+mod driver;
+mod error;
+mod exchange;
+mod replica;
+mod session;
+mod telemetry;
+mod trainer;
+mod workload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ecq_cluster::{Digest, Rank, Step};
+use tokio_util::sync::CancellationToken;
+
+pub use error::NodeError;
+
+/// Where a node finds its run and how it is found.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `host:port` of the coordinator.
+    pub coordinator: String,
+    /// Address on which to take the other members' streams; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// `host` or `host:port` under which the other members reach this node; by default the address
+    /// from which it reaches the coordinator, with the port that it listens on.
+    pub advertise: Option<String>,
+    /// The run to join; `None` joins whichever the coordinator runs.
+    pub run: Option<String>,
+    /// The rank to ask for.
+    pub rank: Option<Rank>,
+    /// Where the data set is, if not where the run's configuration says.
+    pub data_dir: Option<PathBuf>,
+    /// How long to try to reach the coordinator, and later each peer.
+    pub connect_timeout: Duration,
+}
+
+/// What a node did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Its rank in the last view.
+    pub rank: Rank,
+    /// Number of steps applied.
+    pub steps: Step,
+    /// Digest of its final replica.
+    pub digest: Digest,
+}
+
+/// Takes part in a run until its end; `stop` makes the node leave.
+pub async fn run(options: Options, stop: CancellationToken) -> Result<Report, NodeError> {
+    driver::Driver::start(options).await?.run(stop).await
+}

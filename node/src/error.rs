@@ -1,0 +1,61 @@
+//! Why a node could not do its part.
+
+use std::net::SocketAddr;
+
+use ecq_cluster::{ConfigError, Failure, Refusal};
+use ecq_nn::data::DataError;
+
+/// A node's end before the end of its run.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The port to take streams on is not to be had.
+    #[error("cannot listen on {address}: {source}; choose another with --listen, or port 0")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Nobody answers at the coordinator's address.
+    #[error("cannot reach the coordinator at {address} ({reason}); is it running there?")]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// The last attempt's failure.
+        reason: String,
+    },
+    /// Not `host:port`.
+    #[error("{0:?} is not an address; expected host:port")]
+    Address(String),
+    /// The coordinator would not have this node.
+    #[error("the coordinator refused this node: {0}")]
+    Refused(#[from] Refusal),
+    /// The run's configuration does not parse here.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The run's configuration names something that this program does not have.
+    #[error("the run's configuration cannot be carried out here: {0}")]
+    Unsupported(String),
+    /// The data set could not be loaded.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The run failed elsewhere.
+    #[error("the run failed: {0}")]
+    Aborted(Failure),
+    /// This node's training could not go on.
+    #[error("{0}")]
+    Failed(Failure),
+    /// The session with the coordinator broke.
+    #[error("lost the coordinator: {0}")]
+    CoordinatorLost(String),
+}
+
+impl NodeError {
+    /// What the others are told when this node leaves because of it.
+    pub(crate) fn as_failure(&self) -> Failure {
+        match self {
+            Self::Failed(failure) | Self::Aborted(failure) => failure.clone(),
+            other => Failure::Fault(other.to_string()),
+        }
+    }
+}

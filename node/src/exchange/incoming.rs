@@ -1,0 +1,189 @@
+//! Streams from the other members.
+
+use std::net::SocketAddr;
+
+use ecq_cluster::{FrameKey, Rank, ViewNumber};
+use ecq_proto::limits;
+use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
+use ecq_proto::v1::{FrameChunk, Opening, Received};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt as _;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::chunk::Assembler;
+use super::meter::Meter;
+use super::outgoing::describe;
+use crate::driver::Input;
+
+/// What a node must know before it can take frames.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    /// Name of the run.
+    pub(crate) run: String,
+    /// The view in force.
+    pub(crate) view: ViewNumber,
+    /// Number of its members.
+    pub(crate) members: u32,
+    /// This node's rank in it.
+    pub(crate) rank: Rank,
+    /// Bound on the size of a frame.
+    pub(crate) frame_bytes_max: u64,
+}
+
+/// The server that takes the other members' streams.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    address: SocketAddr,
+    gate: watch::Sender<Option<Gate>>,
+    stop: CancellationToken,
+}
+
+impl Incoming {
+    /// Serves on `listener`. Streams wait, unread, until the gate is opened.
+    pub(crate) fn serve(
+        listener: TcpListener,
+        meter: Meter,
+        events: mpsc::Sender<Input>,
+    ) -> std::io::Result<Self> {
+        let address = listener.local_addr()?;
+        let (gate, opened) = watch::channel(None);
+        let stop = CancellationToken::new();
+        let streams = TcpListenerStream::new(listener).map(move |stream| {
+            let stream = stream?;
+            stream.set_nodelay(true)?;
+            Ok::<_, std::io::Error>(meter.on(stream))
+        });
+        let server = Server::builder()
+            .initial_stream_window_size(limits::WINDOW_BYTES)
+            .initial_connection_window_size(limits::WINDOW_BYTES)
+            .max_frame_size(limits::HTTP2_FRAME_BYTES)
+            .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
+            .add_service(ExchangeServer::new(Service {
+                gate: opened,
+                events,
+            }));
+        let stopped = stop.clone();
+        tokio::spawn(async move {
+            let serving = server.serve_with_incoming(streams);
+            tokio::select! {
+                result = serving => if let Err(error) = result {
+                    tracing::error!(%error, "the exchange server ended");
+                },
+                () = stopped.cancelled() => {}
+            }
+        });
+        Ok(Self {
+            address,
+            gate,
+            stop,
+        })
+    }
+
+    /// The address listened on.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets frames of the view in.
+    pub(crate) fn open(&self, gate: Gate) {
+        self.gate.send_replace(Some(gate));
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    gate: watch::Receiver<Option<Gate>>,
+    events: mpsc::Sender<Input>,
+}
+
+#[tonic::async_trait]
+impl Exchange for Service {
+    async fn contribute(
+        &self,
+        request: Request<Streaming<FrameChunk>>,
+    ) -> Result<Response<Received>, Status> {
+        let mut chunks = request.into_inner();
+        let opening = chunks.message().await?.and_then(|chunk| chunk.opening);
+        let opening = opening
+            .ok_or_else(|| Status::invalid_argument("the first chunk carries no opening"))?;
+        let mut gate = self.gate.clone();
+        let gate = gate.wait_for(Option::is_some).await;
+        let Some(gate) = gate.ok().and_then(|gate| gate.clone()) else {
+            return Err(Status::unavailable("the node is ending"));
+        };
+        admit(&opening, &gate)?;
+        let reason = match self.take(&opening, &gate, &mut chunks).await {
+            Ok(()) => "it closed its stream".to_owned(),
+            Err(status) => describe(&status),
+        };
+        let lost = Input::PeerLost {
+            rank: opening.rank,
+            reason,
+        };
+        let _driver_is_gone = self.events.send(lost).await;
+        Ok(Response::new(Received {}))
+    }
+}
+
+impl Service {
+    /// Passes frames on until the stream ends.
+    async fn take(
+        &self,
+        opening: &Opening,
+        gate: &Gate,
+        chunks: &mut Streaming<FrameChunk>,
+    ) -> Result<(), Status> {
+        let mut assembler = Assembler::new(gate.frame_bytes_max);
+        while let Some(chunk) = chunks.message().await? {
+            let frame = assembler.take(chunk);
+            let frame = frame.map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let Some((header, frame)) = frame else {
+                continue;
+            };
+            let key = FrameKey {
+                view: opening.view,
+                step: header.step,
+                rank: opening.rank,
+                bucket: header.bucket,
+            };
+            if self.events.send(Input::Frame(key, frame)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Only members of the run's view in force may contribute.
+fn admit(opening: &Opening, gate: &Gate) -> Result<(), Status> {
+    if opening.run != gate.run {
+        let text = format!(
+            "this node trains in run {:?}, not {:?}",
+            gate.run, opening.run
+        );
+        return Err(Status::failed_precondition(text));
+    }
+    if opening.view != gate.view {
+        let text = format!("this node is in view {}, not {}", gate.view, opening.view);
+        return Err(Status::failed_precondition(text));
+    }
+    if opening.rank >= gate.members || opening.rank == gate.rank {
+        let text = format!(
+            "rank {} is no other member of view {}",
+            opening.rank, gate.view
+        );
+        return Err(Status::failed_precondition(text));
+    }
+    Ok(())
+}

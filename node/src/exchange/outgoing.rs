@@ -1,0 +1,172 @@
+//! Streams to the other members.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ecq_cluster::{FrameKey, Rank, View};
+use ecq_proto::limits;
+use ecq_proto::v1::exchange_client::ExchangeClient;
+use ecq_proto::v1::{FrameChunk, Opening};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use super::chunk;
+use super::meter::Meter;
+use crate::driver::Input;
+
+/// The sending ends of the streams to all other members.
+#[derive(Clone, Debug)]
+pub(crate) struct Broadcast {
+    view: u64,
+    rank: Rank,
+    peers: Vec<mpsc::Sender<FrameChunk>>,
+}
+
+impl Broadcast {
+    /// Hands a frame to every stream; waits while a stream is two steps behind. Called by the
+    /// trainer's thread.
+    ///
+    /// A broken stream takes nothing more. It has been reported by the task that watches it, and
+    /// what follows from it is not decided here.
+    pub(crate) fn send(&self, step: u64, bucket: u32, frame: &Bytes) {
+        let key = FrameKey {
+            view: self.view,
+            step,
+            rank: self.rank,
+            bucket,
+        };
+        for peer in &self.peers {
+            for chunk in chunk::cut(key, frame.clone()) {
+                if peer.blocking_send(chunk).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// What it takes to open the streams of a view.
+pub(crate) struct Plan {
+    pub(crate) run: String,
+    pub(crate) view: View,
+    pub(crate) rank: Rank,
+    /// Most chunks of a contribution; two contributions may be under way.
+    pub(crate) chunks: usize,
+    pub(crate) patience: Duration,
+}
+
+/// Opens a stream to every other member of the view and watches over it: a stream that breaks is
+/// reported to `events`.
+pub(crate) async fn link(
+    plan: Plan,
+    meter: &Meter,
+    events: &mpsc::Sender<Input>,
+) -> Result<Broadcast, (Rank, String)> {
+    let mut peers = Vec::new();
+    let Plan {
+        run,
+        view,
+        rank: own,
+        chunks,
+        patience,
+    } = plan;
+    for (rank, member) in (0..).zip(&view.members) {
+        if rank == own {
+            continue;
+        }
+        let channel = connect(&member.address, meter, patience)
+            .await
+            .map_err(|reason| (rank, format!("{}: {reason}", member.address)))?;
+        let (sender, chunks) = mpsc::channel(2 * chunks + 1);
+        let opening = Opening {
+            run: run.clone(),
+            view: view.number,
+            rank: own,
+        };
+        let opening = FrameChunk {
+            opening: Some(opening),
+            header: None,
+            data: Bytes::new(),
+        };
+        sender
+            .try_send(opening)
+            .map_err(|_| (rank, "its queue is full".to_owned()))?;
+        peers.push(sender);
+        let events = events.clone();
+        tokio::spawn(async move {
+            let answer = ExchangeClient::new(channel)
+                .contribute(ReceiverStream::new(chunks))
+                .await;
+            let reason = match answer {
+                Ok(_) => "it closed its stream".to_owned(),
+                Err(status) => describe(&status),
+            };
+            let _driver_is_gone = events.send(Input::PeerLost { rank, reason }).await;
+        });
+    }
+    Ok(Broadcast {
+        view: view.number,
+        rank: own,
+        peers,
+    })
+}
+
+/// Connects, again and again until it succeeds or patience ends.
+async fn connect(address: &str, meter: &Meter, patience: Duration) -> Result<Channel, String> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| error.to_string())?
+        .initial_stream_window_size(limits::WINDOW_BYTES)
+        .initial_connection_window_size(limits::WINDOW_BYTES)
+        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
+        .connect_timeout(patience);
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    loop {
+        let meter = meter.clone();
+        let connector = tower::service_fn(move |uri: Uri| {
+            let meter = meter.clone();
+            async move {
+                let host = uri
+                    .host()
+                    .unwrap_or_default()
+                    .trim_matches(['[', ']'])
+                    .to_owned();
+                let stream = TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await?;
+                stream.set_nodelay(true)?;
+                Ok::<_, std::io::Error>(TokioIo::new(meter.on(stream)))
+            }
+        });
+        match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => return Ok(channel),
+            Err(error) if start.elapsed() + pause > patience => return Err(causes(&error)),
+            Err(_) => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+}
+
+/// An error with its causes on one line; transport errors alone say next to nothing.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A gRPC status for people.
+pub(crate) fn describe(status: &tonic::Status) -> String {
+    match std::error::Error::source(status) {
+        Some(source) => format!("{}: {}", status.message(), causes(source)),
+        None => status.message().to_owned(),
+    }
+}

@@ -1,0 +1,166 @@
+//! The session with the coordinator.
+
+use std::net::{IpAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use ecq_cluster::ToNode;
+use ecq_proto::v1::NodeMessage;
+use ecq_proto::v1::coordinator_client::CoordinatorClient;
+use ecq_proto::{NodeWords, limits};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::driver::Input;
+use crate::error::NodeError;
+use crate::exchange::{causes, describe};
+
+/// Words that may wait for the coordinator to take them. Seconds of heartbeats and metrics: more
+/// means that it takes none.
+const WORDS_MAX: usize = 1024;
+
+/// How long a node that leaves gives its last words to arrive.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// An open session.
+#[derive(Debug)]
+pub(crate) struct Session {
+    words: mpsc::Sender<NodeMessage>,
+    listening: JoinHandle<()>,
+    channel: Channel,
+}
+
+impl Session {
+    /// Reaches the coordinator, trying again until `patience` ends.
+    pub(crate) async fn open(
+        address: &str,
+        patience: Duration,
+        events: mpsc::Sender<Input>,
+    ) -> Result<Self, NodeError> {
+        let channel = connect(address, patience).await?;
+        let (words, said) = mpsc::channel(WORDS_MAX);
+        let unreachable = |status: tonic::Status| NodeError::Unreachable {
+            address: address.to_owned(),
+            reason: describe(&status),
+        };
+        let mut client = CoordinatorClient::new(channel.clone());
+        let answers = client
+            .attend(ReceiverStream::new(said))
+            .await
+            .map_err(unreachable)?;
+        let listening = tokio::spawn(listen(answers.into_inner(), events));
+        Ok(Self {
+            words,
+            listening,
+            channel,
+        })
+    }
+
+    /// Says something; an error means that the coordinator no longer takes words.
+    pub(crate) fn say(&self, words: NodeWords) -> Result<(), String> {
+        self.words
+            .try_send(words.into())
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => "it takes no messages".to_owned(),
+                mpsc::error::TrySendError::Closed(_) => "the session is closed".to_owned(),
+            })
+    }
+
+    /// The connection, for other calls than the session itself.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    /// Ends the session once the coordinator has heard the last words, or after a moment.
+    pub(crate) async fn close(self) {
+        let Self {
+            words, listening, ..
+        } = self;
+        drop(words);
+        if tokio::time::timeout(FAREWELL, listening).await.is_err() {
+            tracing::debug!("the coordinator did not end the session in time");
+        }
+    }
+}
+
+/// Passes the coordinator's words on until the session ends.
+async fn listen(
+    mut answers: Streaming<ecq_proto::v1::CoordinatorMessage>,
+    to: mpsc::Sender<Input>,
+) {
+    let reason = loop {
+        let message = match answers.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => break "it closed the session".to_owned(),
+            Err(status) => break describe(&status),
+        };
+        match ToNode::try_from(message) {
+            Ok(words) => {
+                if to.send(Input::Said(words)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => break error.to_string(),
+        }
+    };
+    let _driver_is_gone = to.send(Input::SessionLost(reason)).await;
+}
+
+async fn connect(address: &str, patience: Duration) -> Result<Channel, NodeError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| NodeError::Address(address.to_owned()))?
+        .tcp_nodelay(true)
+        .initial_stream_window_size(limits::WINDOW_BYTES)
+        .initial_connection_window_size(limits::WINDOW_BYTES)
+        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
+        .connect_timeout(patience);
+    let start = Instant::now();
+    let mut pause = Duration::from_millis(50);
+    loop {
+        match endpoint.connect().await {
+            Ok(channel) => return Ok(channel),
+            Err(error) if start.elapsed() + pause > patience => {
+                let address = address.to_owned();
+                return Err(NodeError::Unreachable {
+                    address,
+                    reason: causes(&error),
+                });
+            }
+            Err(error) => {
+                tracing::debug!(
+                    address,
+                    error = causes(&error),
+                    "the coordinator does not answer"
+                );
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+/// The address from which this machine reaches `coordinator`: what other members most likely reach
+/// it under. Nothing is sent.
+pub(crate) async fn own_address(coordinator: &str) -> Result<IpAddr, NodeError> {
+    let unreachable = |error: std::io::Error| NodeError::Unreachable {
+        address: coordinator.to_owned(),
+        reason: error.to_string(),
+    };
+    let mut found = tokio::net::lookup_host(coordinator)
+        .await
+        .map_err(unreachable)?;
+    let target = found
+        .next()
+        .ok_or_else(|| NodeError::Address(coordinator.to_owned()))?;
+    let any: IpAddr = if target.is_ipv4() {
+        [0, 0, 0, 0].into()
+    } else {
+        [0; 16].into()
+    };
+    let probe = UdpSocket::bind((any, 0)).map_err(unreachable)?;
+    probe.connect(target).map_err(unreachable)?;
+    Ok(probe.local_addr().map_err(unreachable)?.ip())
+}
