@@ -139,7 +139,7 @@ impl Coordinator {
         }
         match event {
             Event::Message { from, message } => self.message(now, from, message, out),
-            Event::Disconnected(node) => self.lost(node, "its connection closed", out),
+            Event::Disconnected(node) => self.disconnected(node, out),
             Event::Persisted(number) => self.persisted(number, out),
             Event::Stop(reason) => self.fail(Failure::Stopped(reason), out),
             Event::Tick => self.expire(now, out),
@@ -163,6 +163,7 @@ impl Coordinator {
         seat.heard = now;
         match message {
             ToCoordinator::Hello(_) | ToCoordinator::Heartbeat => {}
+            ToCoordinator::Prepared(_) if seat.fingerprint.is_some() => {}
             ToCoordinator::Prepared(fingerprint) => self.prepared(from, fingerprint, out),
             ToCoordinator::Digest { step, digest } => self.compare(from, step, digest, out),
             ToCoordinator::PeerLost { view, rank, reason } => {
@@ -174,6 +175,9 @@ impl Coordinator {
     }
 
     fn hello(&mut self, now: Millis, from: NodeId, hello: Hello, out: &mut Vec<Command>) {
+        if self.seats.contains_key(&from) {
+            return; // It has its seat; asking again must not cost it.
+        }
         if let Some(refusal) = self.objection(&hello) {
             out.push(Command::Send {
                 to: from,
@@ -322,9 +326,12 @@ impl Coordinator {
         let Phase::Training(view) = &self.phase else {
             return;
         };
-        let Some(witness) = view.rank_of(from).filter(|_| view.number == number) else {
+        let Some(witness) = view.rank_of(from) else {
             return;
         };
+        if number != view.number || rank >= view.size() || rank == witness {
+            return;
+        }
         let text = format!("rank {rank} is lost: rank {witness} cannot reach it ({reason})");
         self.fail(Failure::MemberLost(text), out);
     }
@@ -366,14 +373,17 @@ impl Coordinator {
         self.seats.remove(&from);
     }
 
-    /// A node is gone. While nodes gather its seat is free again; a run under way fails.
-    fn lost(&mut self, node: NodeId, how: &str, out: &mut Vec<Command>) {
+    /// While nodes gather, the seat is free again; a run under way fails.
+    fn disconnected(&mut self, node: NodeId, out: &mut Vec<Command>) {
         let who = self.name(node);
         if self.seats.remove(&node).is_some() && !matches!(self.phase, Phase::Gathering) {
-            self.fail(Failure::MemberLost(format!("{who} is lost: {how}")), out);
+            let text = format!("{who} is lost: its connection closed");
+            self.fail(Failure::MemberLost(text), out);
         }
     }
 
+    /// A silent node may only be frozen. It is told, so that it never waits for a run that goes on,
+    /// or has ended, without it.
     fn expire(&mut self, now: Millis, out: &mut Vec<Command>) {
         let silent = |seat: &Seat| now >= seat.heard.saturating_add(self.lease);
         let expired: Vec<NodeId> = self
@@ -382,12 +392,20 @@ impl Coordinator {
             .filter(|(_, seat)| silent(seat))
             .map(|(node, _)| *node)
             .collect();
-        let how = format!(
-            "nothing was heard from it for {:.1} s",
-            self.lease as f64 / 1e3
-        );
         for node in expired {
-            self.lost(node, &how, out);
+            let failure = Failure::MemberLost(format!(
+                "{} is lost: nothing was heard from it for {:.1} s",
+                self.name(node),
+                self.lease as f64 / 1e3
+            ));
+            if !matches!(self.phase, Phase::Gathering) {
+                return self.fail(failure, out);
+            }
+            self.seats.remove(&node);
+            out.push(Command::Send {
+                to: node,
+                message: ToNode::Abort(failure),
+            });
         }
     }
 
@@ -397,10 +415,8 @@ impl Coordinator {
     }
 
     fn conclude(&mut self, outcome: Outcome, out: &mut Vec<Command>) {
-        if !matches!(self.phase, Phase::Over) {
-            self.phase = Phase::Over;
-            out.push(Command::Conclude(outcome));
-        }
+        self.phase = Phase::Over;
+        out.push(Command::Conclude(outcome));
     }
 
     fn send_all(&self, message: &ToNode, out: &mut Vec<Command>) {
