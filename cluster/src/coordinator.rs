@@ -396,3 +396,7 @@ fn attributed(who: &str, failure: Failure) -> Failure {
         Failure::Fault(text) => Failure::Fault(format!("{who}: {text}")),
     }
 }
+
+#[cfg(test)]
+#[path = "coordinator_test.rs"]
+mod tests;

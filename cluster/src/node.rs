@@ -351,3 +351,7 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;
