@@ -1,11 +1,10 @@
 //! The coordinator's side of the protocol: who takes part, which view is in force, who is lost.
 
-use std::collections::BTreeMap;
-
 use crate::config::RunConfig;
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 use crate::message::{Failure, Fingerprint, Hello, Refusal, ToCoordinator, ToNode};
-use crate::view::{Member, View};
+use crate::seats::Seats;
+use crate::view::View;
 use crate::vote::Vote;
 
 /// What happens to the coordinator.
@@ -72,26 +71,16 @@ enum Phase {
     Over,
 }
 
-/// A node that has been welcomed.
-#[derive(Debug)]
-struct Seat {
-    rank: Option<Rank>,
-    address: String,
-    heard: Millis,
-    fingerprint: Option<Fingerprint>,
-    finished: Option<(Step, Digest)>,
-}
-
 /// The coordinator's state machine.
 #[derive(Debug)]
 pub struct Coordinator {
     run: String,
-    nodes: u32,
     version: String,
+    nodes: u32,
     lease: Millis,
     config: String,
     phase: Phase,
-    seats: BTreeMap<NodeId, Seat>,
+    seats: Seats,
     vote: Vote,
     reason: String,
 }
@@ -102,12 +91,12 @@ impl Coordinator {
     pub fn new(config: &RunConfig, text: String, version: String) -> Self {
         Self {
             run: config.name.clone(),
-            nodes: config.nodes,
             version,
+            nodes: config.nodes,
             lease: config.lease(),
             config: text,
             phase: Phase::Gathering,
-            seats: BTreeMap::new(),
+            seats: Seats::new(config.nodes),
             vote: Vote::default(),
             reason: String::new(),
         }
@@ -126,10 +115,7 @@ impl Coordinator {
         if matches!(self.phase, Phase::Over) {
             return None;
         }
-        self.seats
-            .values()
-            .map(|seat| seat.heard.saturating_add(self.lease))
-            .min()
+        self.seats.deadline(self.lease)
     }
 
     /// Takes an event and appends what is to be done about it.
@@ -139,7 +125,7 @@ impl Coordinator {
         }
         match event {
             Event::Message { from, message } => self.message(now, from, message, out),
-            Event::Disconnected(node) => self.lost(node, "its connection closed", out),
+            Event::Disconnected(node) => self.disconnected(node, out),
             Event::Persisted(number) => self.persisted(number, out),
             Event::Stop(reason) => self.fail(Failure::Stopped(reason), out),
             Event::Tick => self.expire(now, out),
@@ -157,12 +143,13 @@ impl Coordinator {
         if let ToCoordinator::Hello(hello) = message {
             return self.hello(now, from, hello, out);
         }
-        let Some(seat) = self.seats.get_mut(&from) else {
+        let Some(seat) = self.seats.get_mut(from) else {
             return; // It was refused or is lost already: its words no longer count.
         };
         seat.heard = now;
         match message {
             ToCoordinator::Hello(_) | ToCoordinator::Heartbeat => {}
+            ToCoordinator::Prepared(_) if seat.fingerprint.is_some() => {}
             ToCoordinator::Prepared(fingerprint) => self.prepared(from, fingerprint, out),
             ToCoordinator::Digest { step, digest } => self.compare(from, step, digest, out),
             ToCoordinator::PeerLost { view, rank, reason } => {
@@ -174,6 +161,9 @@ impl Coordinator {
     }
 
     fn hello(&mut self, now: Millis, from: NodeId, hello: Hello, out: &mut Vec<Command>) {
+        if self.seats.get(from).is_some() {
+            return; // It has its seat; asking again must not cost it.
+        }
         if let Some(refusal) = self.objection(&hello) {
             out.push(Command::Send {
                 to: from,
@@ -182,14 +172,7 @@ impl Coordinator {
             return;
         }
         let Hello { rank, address, .. } = hello;
-        let seat = Seat {
-            rank,
-            address,
-            heard: now,
-            fingerprint: None,
-            finished: None,
-        };
-        self.seats.insert(from, seat);
+        self.seats.take(from, rank, address, now);
         let message = ToNode::Welcome {
             node: from,
             config: self.config.clone(),
@@ -208,83 +191,34 @@ impl Coordinator {
             let (expected, found) = (self.version.clone(), hello.version.clone());
             return Some(Refusal::Version { expected, found });
         }
-        if !matches!(self.phase, Phase::Gathering) || self.seats.len() >= self.nodes as usize {
-            return Some(Refusal::Full { nodes: self.nodes });
+        if !matches!(self.phase, Phase::Gathering) {
+            let nodes = self.nodes;
+            return Some(Refusal::Full { nodes });
         }
-        let rank = hello.rank?;
-        let why = if rank >= self.nodes {
-            "does not exist in this run"
-        } else if self.seats.values().any(|seat| seat.rank == Some(rank)) {
-            "is taken"
-        } else {
-            return None;
-        };
-        Some(Refusal::Rank {
-            rank,
-            why: why.to_owned(),
-            last: self.nodes - 1,
-        })
+        self.seats.objection(hello.rank)
     }
 
     fn prepared(&mut self, from: NodeId, found: Fingerprint, out: &mut Vec<Command>) {
-        if let Some(expected) = self.seats.values().find_map(|seat| seat.fingerprint) {
-            let refusal = if expected.data != found.data || expected.samples != found.samples {
-                Some(Refusal::Data {
-                    expected: expected.data,
-                    found: found.data,
-                })
-            } else if expected != found {
-                Some(Refusal::Replica {
-                    expected: expected.replica,
-                    found: found.replica,
-                })
-            } else {
-                None
-            };
-            if let Some(refusal) = refusal {
-                self.seats.remove(&from);
-                out.push(Command::Send {
-                    to: from,
-                    message: ToNode::Refused(refusal),
-                });
-                return;
-            }
+        if let Some(refusal) = self.seats.mismatch(&found) {
+            self.seats.free(from);
+            out.push(Command::Send {
+                to: from,
+                message: ToNode::Refused(refusal),
+            });
+            return;
         }
-        if let Some(seat) = self.seats.get_mut(&from) {
+        if let Some(seat) = self.seats.get_mut(from) {
             seat.fingerprint = Some(found);
         }
-        let ready = self
-            .seats
-            .values()
-            .filter(|seat| seat.fingerprint.is_some())
-            .count();
-        if ready == self.nodes as usize && matches!(self.phase, Phase::Gathering) {
+        if self.seats.complete() && matches!(self.phase, Phase::Gathering) {
             let view = View {
                 number: 1,
                 first_step: 0,
-                members: self.members(),
+                members: self.seats.members(),
             };
             out.push(Command::Persist(view.clone()));
             self.phase = Phase::Installing(view);
         }
-    }
-
-    /// Seats in rank order: whoever asked for a rank has it, the others fill the gaps as they came.
-    fn members(&self) -> Vec<Member> {
-        let member = |(node, seat): (&NodeId, &Seat)| Member {
-            node: *node,
-            address: seat.address.clone(),
-        };
-        let mut undemanding = self.seats.iter().filter(|(_, seat)| seat.rank.is_none());
-        (0..self.nodes)
-            .filter_map(|rank| {
-                let mut asked = self
-                    .seats
-                    .iter()
-                    .filter(|(_, seat)| seat.rank == Some(rank));
-                asked.next().or_else(|| undemanding.next()).map(member)
-            })
-            .collect()
     }
 
     fn persisted(&mut self, number: ViewNumber, out: &mut Vec<Command>) {
@@ -322,9 +256,12 @@ impl Coordinator {
         let Phase::Training(view) = &self.phase else {
             return;
         };
-        let Some(witness) = view.rank_of(from).filter(|_| view.number == number) else {
+        let Some(witness) = view.rank_of(from) else {
             return;
         };
+        if number != view.number || rank >= view.size() || rank == witness {
+            return;
+        }
         let text = format!("rank {rank} is lost: rank {witness} cannot reach it ({reason})");
         self.fail(Failure::MemberLost(text), out);
     }
@@ -333,14 +270,14 @@ impl Coordinator {
         let Phase::Training(view) = &self.phase else {
             return;
         };
-        let Some(seat) = self.seats.get_mut(&from) else {
+        let Some(seat) = self.seats.get_mut(from) else {
             return;
         };
         seat.finished = Some((steps, digest));
         let results: Vec<_> = view
             .members
             .iter()
-            .filter_map(|member| self.seats.get(&member.node)?.finished)
+            .filter_map(|member| self.seats.get(member.node)?.finished)
             .collect();
         if results.len() < view.members.len() {
             return;
@@ -363,31 +300,35 @@ impl Coordinator {
             let who = self.name(from);
             return self.fail(attributed(&who, failure), out);
         }
-        self.seats.remove(&from);
+        self.seats.free(from);
     }
 
-    /// A node is gone. While nodes gather its seat is free again; a run under way fails.
-    fn lost(&mut self, node: NodeId, how: &str, out: &mut Vec<Command>) {
+    /// While nodes gather, the seat is free again; a run under way fails.
+    fn disconnected(&mut self, node: NodeId, out: &mut Vec<Command>) {
         let who = self.name(node);
-        if self.seats.remove(&node).is_some() && !matches!(self.phase, Phase::Gathering) {
-            self.fail(Failure::MemberLost(format!("{who} is lost: {how}")), out);
+        if self.seats.free(node) && !matches!(self.phase, Phase::Gathering) {
+            let text = format!("{who} is lost: its connection closed");
+            self.fail(Failure::MemberLost(text), out);
         }
     }
 
+    /// A silent node may only be frozen. It is told, so that it never waits for a run that goes on,
+    /// or has ended, without it.
     fn expire(&mut self, now: Millis, out: &mut Vec<Command>) {
-        let silent = |seat: &Seat| now >= seat.heard.saturating_add(self.lease);
-        let expired: Vec<NodeId> = self
-            .seats
-            .iter()
-            .filter(|(_, seat)| silent(seat))
-            .map(|(node, _)| *node)
-            .collect();
-        let how = format!(
-            "nothing was heard from it for {:.1} s",
-            self.lease as f64 / 1e3
-        );
-        for node in expired {
-            self.lost(node, &how, out);
+        for node in self.seats.silent(now, self.lease) {
+            let failure = Failure::MemberLost(format!(
+                "{} is lost: nothing was heard from it for {:.1} s",
+                self.name(node),
+                self.lease as f64 / 1e3
+            ));
+            if !matches!(self.phase, Phase::Gathering) {
+                return self.fail(failure, out);
+            }
+            self.seats.free(node);
+            out.push(Command::Send {
+                to: node,
+                message: ToNode::Abort(failure),
+            });
         }
     }
 
@@ -397,18 +338,16 @@ impl Coordinator {
     }
 
     fn conclude(&mut self, outcome: Outcome, out: &mut Vec<Command>) {
-        if !matches!(self.phase, Phase::Over) {
-            self.phase = Phase::Over;
-            out.push(Command::Conclude(outcome));
-        }
+        self.phase = Phase::Over;
+        out.push(Command::Conclude(outcome));
     }
 
     fn send_all(&self, message: &ToNode, out: &mut Vec<Command>) {
-        let send = |node: &NodeId| Command::Send {
-            to: *node,
+        let send = |to| Command::Send {
+            to,
             message: message.clone(),
         };
-        out.extend(self.seats.keys().map(send));
+        out.extend(self.seats.nodes().map(send));
     }
 
     fn name(&self, node: NodeId) -> String {
@@ -421,22 +360,13 @@ impl Coordinator {
     fn rank(&self, node: NodeId) -> Option<Rank> {
         match &self.phase {
             Phase::Installing(view) | Phase::Training(view) => view.rank_of(node),
-            Phase::Gathering | Phase::Over => self.seats.get(&node)?.rank,
+            Phase::Gathering | Phase::Over => self.seats.get(node)?.rank,
         }
     }
 
     fn explain(&mut self, out: &mut Vec<Command>) {
-        let joined = self.seats.len();
-        let ready = self
-            .seats
-            .values()
-            .filter(|seat| seat.fingerprint.is_some())
-            .count();
-        let done = self
-            .seats
-            .values()
-            .filter(|seat| seat.finished.is_some())
-            .count();
+        let (joined, ready) = (self.seats.joined(), self.seats.ready());
+        let done = self.seats.finished();
         let reason = match &self.phase {
             Phase::Gathering if joined < self.nodes as usize => {
                 format!("waiting for nodes: {joined} of {} have joined", self.nodes)
@@ -466,3 +396,7 @@ fn attributed(who: &str, failure: Failure) -> Failure {
         Failure::Fault(text) => Failure::Fault(format!("{who}: {text}")),
     }
 }
+
+#[cfg(test)]
+#[path = "coordinator_test.rs"]
+mod tests;

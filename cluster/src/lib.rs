@@ -29,6 +29,7 @@ pub mod message;
 pub mod node;
 
 mod round;
+mod seats;
 mod view;
 mod vote;
 

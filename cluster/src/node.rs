@@ -1,6 +1,6 @@
 //! A node's side of the protocol: when to compute, what counts, when to apply.
 
-use crate::id::{Digest, Millis, Rank, Step};
+use crate::id::{Digest, Millis, NodeId, Rank, Step};
 use crate::message::{Failure, Fingerprint, FrameKey, Hello, Refusal, ToCoordinator, ToNode};
 use crate::round::{Round, Verdict};
 use crate::view::View;
@@ -119,7 +119,7 @@ enum Phase {
 #[derive(Debug)]
 pub struct Node {
     phase: Phase,
-    id: u64,
+    id: NodeId,
     rank: Rank,
     buckets: u32,
     steps: Step,
@@ -143,7 +143,7 @@ impl Node {
             steps: 0,
             digest_every: 1,
             heartbeat,
-            beat_due: now + heartbeat,
+            beat_due: now.saturating_add(heartbeat),
             final_digest: None,
             view: None,
             reason: String::new(),
@@ -172,11 +172,12 @@ impl Node {
                 buckets,
                 steps,
                 digest_every,
-            } => {
+            } if matches!(self.phase, Phase::Preparing) => {
                 (self.buckets, self.steps, self.digest_every) = (buckets, steps, digest_every);
                 self.phase = Phase::Ready;
                 out.push(Command::Send(ToCoordinator::Prepared(fingerprint)));
             }
+            Event::Prepared { .. } => {} // Nobody asked.
             Event::Linked => self.linked(out),
             Event::Frame(key) => self.frame(key, out),
             Event::Contributed(step) => {
@@ -222,7 +223,13 @@ impl Node {
                     out.push(Command::Link(view));
                 }
             }
-            ToNode::End => self.exit(Ok(self.steps), out),
+            ToNode::End if matches!(self.phase, Phase::Finishing) => {
+                self.exit(Ok(self.steps), out);
+            }
+            ToNode::End => {
+                let text = "it ended the run before this node had applied every step";
+                self.exit(Err(Ending::CoordinatorLost(text.to_owned())), out);
+            }
             ToNode::Abort(failure) => self.exit(Err(Ending::Aborted(failure)), out),
         }
     }
@@ -271,6 +278,9 @@ impl Node {
     }
 
     fn applied(&mut self, step: Step, digest: Option<Digest>, out: &mut Vec<Command>) {
+        if !matches!(self.phase, Phase::Training(_) | Phase::Finishing) {
+            return;
+        }
         if let Some(digest) = digest {
             out.push(Command::Send(ToCoordinator::Digest { step, digest }));
         }
@@ -312,7 +322,7 @@ impl Node {
 
     fn beat(&mut self, now: Millis, out: &mut Vec<Command>) {
         if now >= self.beat_due && !matches!(self.phase, Phase::Over) {
-            self.beat_due = now + self.heartbeat;
+            self.beat_due = now.saturating_add(self.heartbeat);
             out.push(Command::Send(ToCoordinator::Heartbeat));
         }
     }
@@ -341,3 +351,7 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "node_test.rs"]
+mod tests;

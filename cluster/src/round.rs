@@ -34,7 +34,7 @@ pub(crate) struct Round {
     buckets: u32,
     step: Step,
     held: BTreeMap<Step, BTreeSet<(Rank, u32)>>,
-    contributed: BTreeSet<Step>,
+    contributed: bool,
 }
 
 impl Round {
@@ -52,7 +52,7 @@ impl Round {
             buckets,
             step: first,
             held: BTreeMap::new(),
-            contributed: BTreeSet::new(),
+            contributed: false,
         }
     }
 
@@ -83,20 +83,21 @@ impl Round {
         }
     }
 
-    /// Notes that the own contribution to `step` is complete and under way to the others.
+    /// Notes that the own contribution to `step` is complete and under way to the others. Only the
+    /// step under way has been asked for, so no other counts.
     pub(crate) fn contribute(&mut self, step: Step) {
-        self.contributed.insert(step);
+        self.contributed |= step == self.step;
     }
 
     /// Whether all contributions to the step under way are here; if so, moves on to the next step.
     pub(crate) fn advance(&mut self) -> bool {
         let expected = (self.members as usize - 1) * self.buckets as usize;
         let arrived = self.held.get(&self.step).map_or(0, BTreeSet::len);
-        if arrived < expected || !self.contributed.contains(&self.step) {
+        if arrived < expected || !self.contributed {
             return false;
         }
         self.held.remove(&self.step);
-        self.contributed.remove(&self.step);
+        self.contributed = false;
         self.step += 1;
         true
     }

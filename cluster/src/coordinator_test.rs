@@ -1,0 +1,342 @@
+//! What the coordinator commands, event by event.
+
+use super::*;
+use crate::message::Hello;
+
+#[path = "coordinator_joining_test.rs"]
+mod joining;
+
+const VERSION: &str = "1.0.0";
+
+fn config(nodes: u32) -> RunConfig {
+    RunConfig {
+        name: "digits".into(),
+        nodes,
+        data: "digits".into(),
+        data_dir: None,
+        model: "softmax".into(),
+        hidden: Vec::new(),
+        codec: "ecq".into(),
+        steps: Some(3),
+        epochs: None,
+        batch_size: 8,
+        lr: 0.1,
+        lr_schedule: "constant".into(),
+        momentum: 0.0,
+        seed: 1,
+        digest_every: 1,
+        lease_seconds: 1.0,
+    }
+}
+
+fn fingerprint(replica: u8, data: u8) -> Fingerprint {
+    Fingerprint {
+        replica: Digest([replica; 32]),
+        data: Digest([data; 32]),
+        parameters: 650,
+        samples: 1438,
+    }
+}
+
+fn hello(rank: Option<Rank>) -> ToCoordinator {
+    ToCoordinator::Hello(Hello {
+        run: None,
+        rank,
+        version: VERSION.into(),
+        address: "host:1".into(),
+    })
+}
+
+/// A coordinator under test and its clock.
+struct Bench {
+    machine: Coordinator,
+    now: Millis,
+}
+
+impl Bench {
+    fn new(nodes: u32) -> Self {
+        let machine = Coordinator::new(&config(nodes), "the text".into(), VERSION.into());
+        Self { machine, now: 0 }
+    }
+
+    /// All commands but explanations.
+    fn handle(&mut self, event: Event) -> Vec<Command> {
+        let mut out = Vec::new();
+        self.machine.handle(self.now, event, &mut out);
+        out.retain(|command| !matches!(command, Command::Explain(_)));
+        out
+    }
+
+    fn says(&mut self, from: NodeId, message: ToCoordinator) -> Vec<Command> {
+        self.handle(Event::Message { from, message })
+    }
+
+    fn prepared(&mut self, from: NodeId) -> Vec<Command> {
+        self.says(from, ToCoordinator::Prepared(fingerprint(1, 2)))
+    }
+
+    /// `nodes` nodes, 10, 11, …, hold ranks 0, 1, … of view 1, which is being stored.
+    fn installing(nodes: u32) -> (Self, View) {
+        let mut bench = Self::new(nodes);
+        let ids = 10..10 + u64::from(nodes);
+        for node in ids.clone() {
+            bench.says(node, hello(None));
+        }
+        let mut commands = Vec::new();
+        for node in ids {
+            commands = bench.prepared(node);
+        }
+        match commands.as_slice() {
+            [Command::Persist(view)] => (bench, view.clone()),
+            other => panic!("all are ready, so the view is stored: {other:?}"),
+        }
+    }
+
+    fn training(nodes: u32) -> (Self, View) {
+        let (mut bench, view) = Self::installing(nodes);
+        bench.handle(Event::Persisted(1));
+        (bench, view)
+    }
+}
+
+fn send(to: NodeId, message: ToNode) -> Command {
+    Command::Send { to, message }
+}
+
+/// The text with which `commands` end the run, having told exactly `nodes`.
+fn failure(commands: &[Command], nodes: &[NodeId]) -> String {
+    let Some((Command::Conclude(Outcome::Failed(failure)), told)) = commands.split_last() else {
+        panic!("the run fails: {commands:?}");
+    };
+    let abort = |node: &NodeId| send(*node, ToNode::Abort(failure.clone()));
+    assert_eq!(told, nodes.iter().map(abort).collect::<Vec<_>>());
+    failure.to_string()
+}
+
+#[test]
+fn a_view_is_installed_only_when_it_is_durable() {
+    let (mut bench, view) = Bench::installing(2);
+    assert_eq!(bench.machine.view(), None);
+    assert!(bench.handle(Event::Persisted(2)).is_empty(), "another view");
+    let commands = bench.handle(Event::Persisted(1));
+    let install = |node| send(node, ToNode::Install(view.clone()));
+    assert_eq!(commands, [install(10), install(11)]);
+    assert_eq!(bench.machine.view(), Some(&view));
+    assert!(bench.handle(Event::Persisted(1)).is_empty(), "once");
+}
+
+#[test]
+fn a_lease_that_runs_out_fails_the_run_and_tells_the_silent_node_too() {
+    let (mut bench, _) = Bench::training(3);
+    bench.now = 999;
+    assert_eq!(bench.machine.deadline(), Some(1000));
+    assert!(bench.handle(Event::Tick).is_empty());
+    bench.says(10, ToCoordinator::Heartbeat);
+    bench.now = 1000;
+    let text = failure(&bench.handle(Event::Tick), &[10, 11, 12]);
+    assert_eq!(text, "rank 1 is lost: nothing was heard from it for 1.0 s");
+    assert_eq!(bench.machine.deadline(), None);
+}
+
+#[test]
+fn a_lease_that_runs_out_while_nodes_gather_frees_the_seat() {
+    let mut bench = Bench::new(2);
+    bench.says(1, hello(Some(0)));
+    bench.now = 1000;
+    let commands = bench.handle(Event::Tick);
+    let [
+        Command::Send {
+            to: 1,
+            message: ToNode::Abort(Failure::MemberLost(text)),
+        },
+    ] = &commands[..]
+    else {
+        panic!("it may only have been frozen: {commands:?}");
+    };
+    assert!(text.contains("rank 0 is lost"), "{text}");
+    assert_eq!(bench.says(2, hello(Some(0))).len(), 1);
+    assert!(bench.prepared(1).is_empty(), "its words no longer count");
+}
+
+#[test]
+fn a_closed_connection_fails_a_run_under_way() {
+    for persisted in [false, true] {
+        let (mut bench, _) = Bench::installing(2);
+        if persisted {
+            bench.handle(Event::Persisted(1));
+        }
+        let text = failure(&bench.handle(Event::Disconnected(11)), &[10]);
+        assert_eq!(text, "rank 1 is lost: its connection closed");
+    }
+}
+
+#[test]
+fn leaving_frees_the_seat_or_fails_the_run_in_the_leavers_name() {
+    let leave = || ToCoordinator::Leave(Failure::Fault("disk full".into()));
+    let mut bench = Bench::new(2);
+    bench.says(1, hello(Some(0)));
+    assert!(bench.says(1, leave()).is_empty());
+    assert_eq!(bench.says(2, hello(Some(0))).len(), 1);
+
+    let (mut bench, _) = Bench::installing(2);
+    assert_eq!(
+        failure(&bench.says(11, leave()), &[10, 11]),
+        "rank 1: disk full"
+    );
+    let (mut bench, _) = Bench::training(2);
+    assert_eq!(
+        failure(&bench.says(10, leave()), &[10, 11]),
+        "rank 0: disk full"
+    );
+}
+
+#[test]
+fn the_words_of_strangers_are_ignored_in_every_phase() {
+    let words = [
+        ToCoordinator::Prepared(fingerprint(7, 7)),
+        ToCoordinator::Heartbeat,
+        ToCoordinator::Digest {
+            step: 0,
+            digest: Digest([7; 32]),
+        },
+        ToCoordinator::PeerLost {
+            view: 1,
+            rank: 0,
+            reason: "gone".into(),
+        },
+        ToCoordinator::Finished {
+            steps: 3,
+            digest: Digest([7; 32]),
+        },
+        ToCoordinator::Leave(Failure::Stopped("bye".into())),
+    ];
+    for mut bench in [Bench::new(2), Bench::installing(2).0, Bench::training(2).0] {
+        for message in &words {
+            assert!(bench.says(99, message.clone()).is_empty(), "{message:?}");
+        }
+        assert!(bench.handle(Event::Disconnected(99)).is_empty());
+    }
+}
+
+#[test]
+fn words_out_of_turn_change_nothing() {
+    let (mut bench, _) = Bench::training(2);
+    assert!(bench.says(10, hello(None)).is_empty());
+    assert!(
+        bench
+            .says(10, ToCoordinator::Prepared(fingerprint(7, 7)))
+            .is_empty()
+    );
+    for (view, rank) in [(2, 1), (1, 0), (1, 2)] {
+        let reason = "gone".to_owned();
+        let lost = ToCoordinator::PeerLost { view, rank, reason };
+        assert!(bench.says(10, lost).is_empty(), "view {view}, rank {rank}");
+    }
+}
+
+#[test]
+fn a_member_that_another_cannot_reach_is_lost() {
+    let (mut bench, _) = Bench::training(3);
+    let reason = "connection reset".to_owned();
+    let lost = ToCoordinator::PeerLost {
+        view: 1,
+        rank: 2,
+        reason,
+    };
+    let text = failure(&bench.says(11, lost), &[10, 11, 12]);
+    assert_eq!(
+        text,
+        "rank 2 is lost: rank 1 cannot reach it (connection reset)"
+    );
+}
+
+#[test]
+fn digests_that_differ_fail_the_run_and_are_named() {
+    let (mut bench, _) = Bench::training(3);
+    let report = |step, byte| ToCoordinator::Digest {
+        step,
+        digest: Digest([byte; 32]),
+    };
+    assert!(bench.says(10, report(0, 1)).is_empty());
+    assert!(
+        bench.says(10, report(1, 2)).is_empty(),
+        "one step ahead of the others"
+    );
+    assert!(bench.says(11, report(0, 1)).is_empty());
+    assert!(bench.says(12, report(0, 1)).is_empty());
+    let text = failure(&bench.says(12, report(1, 3)), &[10, 11, 12]);
+    assert!(text.contains("after step 1: rank 0 holds 0202"), "{text}");
+    assert!(text.contains("rank 2 holds 0303"), "{text}");
+}
+
+#[test]
+fn the_run_is_complete_when_every_member_has_finished_alike() {
+    let finished = |byte| ToCoordinator::Finished {
+        steps: 3,
+        digest: Digest([byte; 32]),
+    };
+    let (mut bench, _) = Bench::training(2);
+    assert!(bench.says(11, finished(4)).is_empty());
+    let digest = Digest([4; 32]);
+    let outcome = Outcome::Completed { steps: 3, digest };
+    let end = [
+        send(10, ToNode::End),
+        send(11, ToNode::End),
+        Command::Conclude(outcome),
+    ];
+    assert_eq!(bench.says(10, finished(4)), end);
+
+    let (mut bench, _) = Bench::training(2);
+    bench.says(11, finished(5));
+    let text = failure(&bench.says(10, finished(4)), &[10, 11]);
+    assert!(
+        text.contains("rank 0 holds 0404") && text.contains("rank 1 holds 0505"),
+        "{text}"
+    );
+}
+
+#[test]
+fn nothing_follows_the_conclusion() {
+    let (mut bench, _) = Bench::training(2);
+    failure(&bench.handle(Event::Stop("told to".into())), &[10, 11]);
+    bench.now = 5000;
+    for event in [
+        Event::Tick,
+        Event::Stop("again".into()),
+        Event::Disconnected(10),
+    ] {
+        assert!(bench.handle(event).is_empty());
+    }
+    assert!(bench.says(30, hello(None)).is_empty());
+}
+
+#[test]
+fn what_it_waits_for_is_said_when_it_changes() {
+    let mut bench = Bench::new(2);
+    let mut said = Vec::new();
+    for (from, message) in [
+        (1, hello(None)),
+        (1, ToCoordinator::Heartbeat),
+        (2, hello(None)),
+        (1, ToCoordinator::Prepared(fingerprint(1, 2))),
+        (2, ToCoordinator::Prepared(fingerprint(1, 2))),
+    ] {
+        bench
+            .machine
+            .handle(0, Event::Message { from, message }, &mut said);
+    }
+    let reasons: Vec<_> = said
+        .iter()
+        .filter_map(|command| match command {
+            Command::Explain(reason) => Some(reason.as_str()),
+            _ => None,
+        })
+        .collect();
+    let expected = [
+        "waiting for nodes: 1 of 2 have joined",
+        "nodes prepare: 0 of 2 are ready",
+        "nodes prepare: 1 of 2 are ready",
+        "storing view 1",
+    ];
+    assert_eq!(reasons, expected);
+}

@@ -1,0 +1,399 @@
+//! What a node commands, event by event.
+
+use super::*;
+use crate::view::Member;
+
+const HEARTBEAT: Millis = 100;
+
+fn fingerprint() -> Fingerprint {
+    Fingerprint {
+        replica: Digest([1; 32]),
+        data: Digest([2; 32]),
+        parameters: 650,
+        samples: 1438,
+    }
+}
+
+fn view(members: u64) -> View {
+    let member = |node| Member {
+        node,
+        address: format!("host:{node}"),
+    };
+    View {
+        number: 1,
+        first_step: 0,
+        members: (0..members).map(member).collect(),
+    }
+}
+
+fn key(step: Step, rank: Rank, bucket: u32) -> FrameKey {
+    FrameKey {
+        view: 1,
+        step,
+        rank,
+        bucket,
+    }
+}
+
+/// A node under test, with node id 1 and hence rank 1 where there are others, and its clock.
+struct Bench {
+    machine: Node,
+    now: Millis,
+}
+
+impl Bench {
+    fn greeting() -> Self {
+        let hello = Hello {
+            run: None,
+            rank: None,
+            version: "1.0.0".into(),
+            address: "host:1".into(),
+        };
+        let mut out = Vec::new();
+        let machine = Node::new(0, hello.clone(), HEARTBEAT, &mut out);
+        assert_eq!(out, [Command::Send(ToCoordinator::Hello(hello))]);
+        Self { machine, now: 0 }
+    }
+
+    /// All commands but explanations.
+    fn handle(&mut self, event: Event) -> Vec<Command> {
+        let mut out = Vec::new();
+        self.machine.handle(self.now, event, &mut out);
+        out.retain(|command| !matches!(command, Command::Explain(_)));
+        out
+    }
+
+    fn hears(&mut self, message: ToNode) -> Vec<Command> {
+        self.handle(Event::Message(message))
+    }
+
+    fn preparing(id: NodeId) -> Self {
+        let mut bench = Self::greeting();
+        let config = "the text".to_owned();
+        let welcome = ToNode::Welcome {
+            node: id,
+            config: config.clone(),
+        };
+        assert_eq!(bench.hears(welcome), [Command::Prepare { config }]);
+        bench
+    }
+
+    /// Ready to train two steps of two buckets.
+    fn ready(id: NodeId) -> Self {
+        let mut bench = Self::preparing(id);
+        let prepared = ToCoordinator::Prepared(fingerprint());
+        assert_eq!(bench.handle(prepared_event()), [Command::Send(prepared)]);
+        bench
+    }
+
+    fn linking(id: NodeId, members: u64) -> Self {
+        let mut bench = Self::ready(id);
+        let view = view(members);
+        assert_eq!(
+            bench.hears(ToNode::Install(view.clone())),
+            [Command::Link(view)]
+        );
+        bench
+    }
+
+    fn training(id: NodeId, members: u64) -> Self {
+        let mut bench = Self::linking(id, members);
+        assert_eq!(bench.handle(Event::Linked), [Command::Compute(0)]);
+        bench
+    }
+
+    /// All steps applied, the digest wanted after the last.
+    fn finishing(id: NodeId) -> Self {
+        let mut bench = Self::training(id, 2);
+        for step in 0..2 {
+            for bucket in 0..2 {
+                bench.handle(Event::Frame(key(step, 1 - id as Rank, bucket)));
+            }
+            bench.handle(Event::Contributed(step));
+        }
+        bench
+    }
+
+    fn every_phase() -> Vec<Self> {
+        vec![
+            Self::greeting(),
+            Self::preparing(1),
+            Self::ready(1),
+            Self::linking(1, 2),
+            Self::training(1, 2),
+            Self::finishing(1),
+        ]
+    }
+}
+
+fn prepared_event() -> Event {
+    Event::Prepared {
+        fingerprint: fingerprint(),
+        buckets: 2,
+        steps: 2,
+        digest_every: 2,
+    }
+}
+
+fn apply(step: Step, digest: bool) -> Command {
+    Command::Apply { step, digest }
+}
+
+#[test]
+fn a_step_is_applied_when_all_contributions_are_there_whatever_came_last() {
+    let frames = [key(0, 0, 0), key(0, 2, 1), key(0, 0, 1), key(0, 2, 0)];
+    for own_last in [false, true] {
+        let mut bench = Bench::training(1, 3);
+        if !own_last {
+            assert!(bench.handle(Event::Contributed(0)).is_empty());
+        }
+        for frame in &frames[..3] {
+            assert_eq!(bench.handle(Event::Frame(*frame)), [Command::Keep(*frame)]);
+        }
+        assert_eq!(bench.machine.waiting_for(), [2]);
+        let mut commands = bench.handle(Event::Frame(frames[3]));
+        if own_last {
+            commands.extend(bench.handle(Event::Contributed(0)));
+        }
+        let keep = Command::Keep(frames[3]);
+        assert_eq!(commands, [keep, apply(0, false), Command::Compute(1)]);
+    }
+}
+
+#[test]
+fn frames_that_come_before_the_streams_are_open_count() {
+    let mut bench = Bench::linking(1, 2);
+    for bucket in 0..2 {
+        let key = key(0, 0, bucket);
+        assert_eq!(bench.handle(Event::Frame(key)), [Command::Keep(key)]);
+    }
+    assert_eq!(bench.handle(Event::Linked), [Command::Compute(0)]);
+    let commands = bench.handle(Event::Contributed(0));
+    assert_eq!(commands, [apply(0, false), Command::Compute(1)]);
+}
+
+/// Trap T7: two steps in flight, and copies of frames.
+#[test]
+fn duplicate_late_early_and_foreign_frames_do_not_count() {
+    let mut bench = Bench::training(1, 2);
+    let mut judge = |key| match bench.handle(Event::Frame(key)).as_slice() {
+        [Command::Drop(dropped, verdict)] if *dropped == key => Some(*verdict),
+        _ => None,
+    };
+    assert_eq!(judge(key(0, 0, 0)), None);
+    assert_eq!(judge(key(0, 0, 0)), Some(Verdict::Duplicate));
+    assert_eq!(judge(key(1, 0, 0)), None, "it may be one step ahead");
+    assert_eq!(judge(key(1, 0, 0)), Some(Verdict::Duplicate));
+    assert_eq!(judge(key(2, 0, 0)), Some(Verdict::Early));
+    assert_eq!(judge(key(0, 1, 0)), Some(Verdict::Unknown), "our own");
+    assert_eq!(judge(key(0, 2, 0)), Some(Verdict::Unknown));
+    assert_eq!(
+        judge(FrameKey {
+            view: 2,
+            ..key(0, 0, 1)
+        }),
+        Some(Verdict::Foreign)
+    );
+    assert_eq!(judge(key(0, 0, 1)), None);
+    bench.handle(Event::Contributed(0));
+    let late = bench.handle(Event::Frame(key(0, 0, 1)));
+    assert_eq!(late, [Command::Drop(key(0, 0, 1), Verdict::Late)]);
+}
+
+#[test]
+fn frames_before_there_is_a_view_are_foreign_and_after_the_last_step_late() {
+    let key = key(0, 0, 0);
+    for mut bench in [Bench::greeting(), Bench::preparing(1), Bench::ready(1)] {
+        let dropped = Command::Drop(key, Verdict::Foreign);
+        assert_eq!(bench.handle(Event::Frame(key)), [dropped]);
+    }
+    let dropped = Command::Drop(key, Verdict::Late);
+    assert_eq!(Bench::finishing(1).handle(Event::Frame(key)), [dropped]);
+}
+
+#[test]
+fn digests_are_wanted_as_often_as_the_run_says_and_at_the_end() {
+    let mut bench = Bench::preparing(0);
+    bench.handle(Event::Prepared {
+        fingerprint: fingerprint(),
+        buckets: 1,
+        steps: 5,
+        digest_every: 2,
+    });
+    bench.hears(ToNode::Install(view(1)));
+    bench.handle(Event::Linked);
+    let wanted: Vec<bool> = (0..5)
+        .filter_map(|step| match bench.handle(Event::Contributed(step))[..] {
+            [Command::Apply { digest, .. }, ..] => Some(digest),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(wanted, [false, true, false, true, true]);
+}
+
+/// Trap T11: alone in the run.
+#[test]
+fn alone_a_node_trains_and_finishes() {
+    let mut bench = Bench::training(0, 1);
+    let commands = bench.handle(Event::Contributed(0));
+    assert_eq!(commands, [apply(0, false), Command::Compute(1)]);
+    let (step, digest) = (0, None);
+    assert!(bench.handle(Event::Applied { step, digest }).is_empty());
+    assert_eq!(bench.handle(Event::Contributed(1)), [apply(1, true)]);
+    let digest = Digest([3; 32]);
+    let applied = Event::Applied {
+        step: 1,
+        digest: Some(digest),
+    };
+    let report = Command::Send(ToCoordinator::Digest { step: 1, digest });
+    assert_eq!(bench.handle(applied), [report, Command::Deliver]);
+    let finished = Command::Send(ToCoordinator::Finished { steps: 2, digest });
+    assert_eq!(bench.handle(Event::Delivered), [finished]);
+    assert_eq!(bench.hears(ToNode::End), [Command::Exit(Ok(2))]);
+}
+
+#[test]
+fn only_rank_0_delivers_the_model() {
+    let digest = Digest([3; 32]);
+    let applied = Event::Applied {
+        step: 1,
+        digest: Some(digest),
+    };
+    let report = Command::Send(ToCoordinator::Digest { step: 1, digest });
+    let finished = Command::Send(ToCoordinator::Finished { steps: 2, digest });
+    let commands = Bench::finishing(0).handle(applied.clone());
+    assert_eq!(commands, [report.clone(), Command::Deliver]);
+    assert_eq!(Bench::finishing(1).handle(applied), [report, finished]);
+}
+
+#[test]
+fn an_end_before_the_last_step_is_no_success() {
+    for mut bench in Bench::every_phase() {
+        let finishing = matches!(bench.machine.phase, Phase::Finishing);
+        let commands = bench.hears(ToNode::End);
+        match &commands[..] {
+            [Command::Exit(Ok(2))] => assert!(finishing),
+            [Command::Exit(Err(Ending::CoordinatorLost(reason)))] => {
+                assert!(!finishing && reason.contains("before this node had applied"));
+            }
+            other => panic!("it exits: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_abort_a_refusal_and_a_lost_coordinator_end_it_in_every_phase() {
+    let failure = || Failure::MemberLost("rank 0 is lost".into());
+    let refusal = || Refusal::Full { nodes: 2 };
+    for (event, ending) in [
+        (
+            Event::Message(ToNode::Abort(failure())),
+            Ending::Aborted(failure()),
+        ),
+        (
+            Event::Message(ToNode::Refused(refusal())),
+            Ending::Refused(refusal()),
+        ),
+        (
+            Event::CoordinatorLost("eof".into()),
+            Ending::CoordinatorLost("eof".into()),
+        ),
+    ] {
+        for mut bench in Bench::every_phase() {
+            let exit = Command::Exit(Err(ending.clone()));
+            assert_eq!(bench.handle(event.clone()), [exit]);
+            bench.now = 10 * HEARTBEAT;
+            assert_eq!(bench.machine.deadline(), None);
+            for event in [Event::Tick, Event::Linked, Event::Message(ToNode::End)] {
+                assert!(bench.handle(event).is_empty(), "nothing follows");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_that_cannot_go_on_says_so_before_it_exits() {
+    let failure = Failure::Stopped("told to stop".into());
+    for mut bench in Bench::every_phase() {
+        let leave = Command::Send(ToCoordinator::Leave(failure.clone()));
+        let exit = Command::Exit(Err(Ending::Failed(failure.clone())));
+        assert_eq!(bench.handle(Event::Failed(failure.clone())), [leave, exit]);
+    }
+}
+
+#[test]
+fn a_lost_peer_is_reported_while_its_frames_are_needed() {
+    let event = || Event::PeerLost {
+        rank: 0,
+        reason: "reset".into(),
+    };
+    for mut bench in [Bench::linking(1, 2), Bench::training(1, 2)] {
+        let lost = ToCoordinator::PeerLost {
+            view: 1,
+            rank: 0,
+            reason: "reset".into(),
+        };
+        assert_eq!(bench.handle(event()), [Command::Send(lost)]);
+    }
+    for mut bench in [Bench::ready(1), Bench::finishing(1)] {
+        assert!(bench.handle(event()).is_empty());
+    }
+}
+
+#[test]
+fn events_out_of_turn_change_nothing() {
+    let (step, digest) = (1, Some(Digest([3; 32])));
+    for mut bench in Bench::every_phase().into_iter().take(4) {
+        for event in [
+            Event::Contributed(0),
+            Event::Applied { step, digest },
+            Event::Delivered,
+        ] {
+            assert!(bench.handle(event).is_empty());
+        }
+    }
+    let welcome = || ToNode::Welcome {
+        node: 5,
+        config: String::new(),
+    };
+    for mut bench in Bench::every_phase().into_iter().skip(3) {
+        assert!(bench.handle(prepared_event()).is_empty());
+        assert!(bench.hears(welcome()).is_empty());
+        assert!(bench.hears(ToNode::Install(view(2))).is_empty());
+    }
+    let mut bench = Bench::training(1, 2);
+    assert!(
+        bench.handle(Event::Linked).is_empty(),
+        "streams are open already"
+    );
+    assert!(
+        bench.handle(Event::Contributed(1)).is_empty(),
+        "nobody asked for it"
+    );
+    assert!(
+        Bench::ready(9).hears(ToNode::Install(view(2))).is_empty(),
+        "no member"
+    );
+}
+
+#[test]
+fn it_speaks_at_least_every_heartbeat() {
+    let beat = || Command::Send(ToCoordinator::Heartbeat);
+    let mut bench = Bench::training(1, 2);
+    for due in [100, 200, 300] {
+        assert_eq!(bench.machine.deadline(), Some(due));
+        bench.now = due - 1;
+        assert!(bench.handle(Event::Tick).is_empty());
+        bench.now = due;
+        assert_eq!(bench.handle(Event::Tick), [beat()]);
+    }
+    bench.now = 1234;
+    let frame = key(0, 0, 0);
+    let commands = bench.handle(Event::Frame(frame));
+    assert_eq!(
+        commands,
+        [Command::Keep(frame), beat()],
+        "any event will do"
+    );
+    assert_eq!(bench.machine.deadline(), Some(1334));
+}

@@ -1,0 +1,152 @@
+//! The nodes that take part, and the ranks that they will have.
+
+use std::collections::BTreeMap;
+
+use crate::id::{Digest, Millis, NodeId, Rank, Step};
+use crate::message::{Fingerprint, Refusal};
+use crate::view::Member;
+
+/// A node that has been welcomed.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// The rank it asked for.
+    pub(crate) rank: Option<Rank>,
+    pub(crate) address: String,
+    /// When it last spoke.
+    pub(crate) heard: Millis,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) finished: Option<(Step, Digest)>,
+}
+
+/// The seats of a run: as many as it has members.
+#[derive(Debug)]
+pub(crate) struct Seats {
+    capacity: u32,
+    taken: BTreeMap<NodeId, Seat>,
+}
+
+impl Seats {
+    pub(crate) fn new(capacity: u32) -> Self {
+        Self {
+            capacity,
+            taken: BTreeMap::new(),
+        }
+    }
+
+    /// Why a node that asks for `rank` cannot have a seat.
+    pub(crate) fn objection(&self, rank: Option<Rank>) -> Option<Refusal> {
+        if self.taken.len() >= self.capacity as usize {
+            let nodes = self.capacity;
+            return Some(Refusal::Full { nodes });
+        }
+        let rank = rank?;
+        let why = if rank >= self.capacity {
+            "does not exist in this run"
+        } else if self.taken.values().any(|seat| seat.rank == Some(rank)) {
+            "is taken"
+        } else {
+            return None;
+        };
+        Some(Refusal::Rank {
+            rank,
+            why: why.to_owned(),
+            last: self.capacity - 1,
+        })
+    }
+
+    /// Why a node with this fingerprint cannot train with the others. The first node that is ready
+    /// sets the standard.
+    pub(crate) fn mismatch(&self, found: &Fingerprint) -> Option<Refusal> {
+        let expected = self.taken.values().find_map(|seat| seat.fingerprint)?;
+        if expected.data != found.data || expected.samples != found.samples {
+            Some(Refusal::Data {
+                expected: expected.data,
+                found: found.data,
+            })
+        } else if expected != *found {
+            Some(Refusal::Replica {
+                expected: expected.replica,
+                found: found.replica,
+            })
+        } else {
+            None
+        }
+    }
+
+    pub(crate) fn take(&mut self, node: NodeId, rank: Option<Rank>, address: String, now: Millis) {
+        let seat = Seat {
+            rank,
+            address,
+            heard: now,
+            fingerprint: None,
+            finished: None,
+        };
+        self.taken.insert(node, seat);
+    }
+
+    /// Whether there was a seat to free.
+    pub(crate) fn free(&mut self, node: NodeId) -> bool {
+        self.taken.remove(&node).is_some()
+    }
+
+    pub(crate) fn get(&self, node: NodeId) -> Option<&Seat> {
+        self.taken.get(&node)
+    }
+
+    pub(crate) fn get_mut(&mut self, node: NodeId) -> Option<&mut Seat> {
+        self.taken.get_mut(&node)
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.taken.keys().copied()
+    }
+
+    pub(crate) fn joined(&self) -> usize {
+        self.taken.len()
+    }
+
+    pub(crate) fn ready(&self) -> usize {
+        let ready = |seat: &&Seat| seat.fingerprint.is_some();
+        self.taken.values().filter(ready).count()
+    }
+
+    pub(crate) fn finished(&self) -> usize {
+        let finished = |seat: &&Seat| seat.finished.is_some();
+        self.taken.values().filter(finished).count()
+    }
+
+    /// Whether every seat is taken by a node that is ready.
+    pub(crate) fn complete(&self) -> bool {
+        self.ready() == self.capacity as usize
+    }
+
+    /// When the first lease runs out.
+    pub(crate) fn deadline(&self, lease: Millis) -> Option<Millis> {
+        let deadline = |seat: &Seat| seat.heard.saturating_add(lease);
+        self.taken.values().map(deadline).min()
+    }
+
+    /// Nodes whose lease has run out.
+    pub(crate) fn silent(&self, now: Millis, lease: Millis) -> Vec<NodeId> {
+        let silent = |(_, seat): &(&NodeId, &Seat)| now >= seat.heard.saturating_add(lease);
+        let silent = self.taken.iter().filter(silent);
+        silent.map(|(node, _)| *node).collect()
+    }
+
+    /// Members in rank order: whoever asked for a rank has it, the others fill the gaps as they
+    /// came.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let member = |(node, seat): (&NodeId, &Seat)| Member {
+            node: *node,
+            address: seat.address.clone(),
+        };
+        let mut undemanding = self.taken.iter().filter(|(_, seat)| seat.rank.is_none());
+        (0..self.capacity)
+            .filter_map(|rank| {
+                let mut asked = self.taken.iter();
+                let asked = asked.find(|(_, seat)| seat.rank == Some(rank));
+                asked.or_else(|| undemanding.next()).map(member)
+            })
+            .collect()
+    }
+}
