@@ -37,11 +37,11 @@ pub struct RunConfig {
     /// Samples a node takes a step.
     pub batch_size: u32,
     /// Learning rate at the first step.
-    pub lr: f32,
+    pub lr: f64,
     /// How the learning rate moves over the run.
     pub lr_schedule: String,
     /// Momentum of SGD.
-    pub momentum: f32,
+    pub momentum: f64,
     /// From which every random number of the run comes.
     pub seed: u64,
     /// Replicas are compared after each step whose count is a multiple of this, and at the end.
@@ -238,7 +238,7 @@ mod tests {
             ("nodes", |c| c.nodes = 0),
             ("hidden", |c| c.hidden = vec![0]),
             ("batch-size", |c| c.batch_size = 0),
-            ("lr", |c| c.lr = f32::NAN),
+            ("lr", |c| c.lr = f64::NAN),
             ("momentum", |c| c.momentum = 1.0),
             ("seed", |c| c.seed = u64::MAX),
             ("digest-every", |c| c.digest_every = 0),

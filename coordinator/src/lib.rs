@@ -1,1 +1,42 @@
-//! Membership service, run metrics and the run directory.
+//! The coordinator: who takes part, how the run goes, what it leaves. No gradient ever passes
+//! through it.
+//!
+//! ```text
+//! nodes ◀── sessions (gRPC) ──▶ driver        one task; owns ecq_cluster's Coordinator
+//!   │                             │
+//!   ├── reports, evaluations ─────┼──▶ metrics ──▶ metrics.jsonl, TensorBoard events
+//!   └── final model ──────────────┘──▶ model.safetensors, history.jsonl, summary.json
+//! ```
+//!
+//! One task owns the state machine and hears everything through one channel; sessions only carry
+//! words. Metrics go past the machine, because nothing is decided from them.
+
+mod driver;
+mod error;
+mod history;
+mod metrics;
+mod model;
+mod run_dir;
+mod service;
+mod summary;
+mod tensorboard;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ecq_cluster::RunConfig;
+
+pub use error::CoordinatorError;
+pub use service::Service;
+pub use summary::Summary;
+
+/// What to coordinate, and where.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Address to listen on; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// The run.
+    pub config: RunConfig,
+    /// Directory for what the run leaves; made if it is not there.
+    pub run_dir: PathBuf,
+}

@@ -1,2 +1,7 @@
 //! The command people type.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ecq::main()
+}

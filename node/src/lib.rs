@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ecq_cluster::{Digest, Rank, Step};
+use ecq_cluster::{Digest, Failure, Rank, Step};
 use tokio_util::sync::CancellationToken;
 
 pub use error::NodeError;
@@ -69,5 +69,11 @@ pub struct Report {
 
 /// Takes part in a run until its end; `stop` makes the node leave.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<Report, NodeError> {
-    driver::Driver::start(options).await?.run(stop).await
+    let driver = tokio::select! {
+        driver = driver::Driver::start(options) => driver?,
+        () = stop.cancelled() => {
+            return Err(NodeError::Failed(Failure::Stopped("told to stop".to_owned())));
+        }
+    };
+    driver.run(stop).await
 }

@@ -210,7 +210,7 @@ impl Trainer {
             steps,
             ..
         } = &mut self.workload;
-        let lr = schedule.at(config.lr, step, *steps);
+        let lr = schedule.at(config.lr as f32, step, *steps);
         replica
             .optimizer
             .apply(lr, &self.gradient, &mut replica.parameters);

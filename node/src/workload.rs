@@ -36,7 +36,7 @@ impl Workload {
         let dataset = data::load(name, data_dir.or(config.data_dir.as_deref()))?;
         let model = model.build(&config.hidden, dataset.features, dataset.classes);
         let parameters = model.initialise(config.seed);
-        let optimizer = Sgd::new(config.momentum, parameters.len());
+        let optimizer = Sgd::new(config.momentum as f32, parameters.len());
         let layout = Layout::new(model.tensors().iter().map(|t| t.shape.iter().product()));
         Ok(Self {
             steps: config.total_steps(dataset.train.len() as u64),

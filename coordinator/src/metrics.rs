@@ -1,0 +1,339 @@
+//! How the run goes: members' reports put together, step by step.
+//!
+//! `metrics.jsonl` holds an object a line. For each step, once all members have reported it, in
+//! order: `step` (steps applied, from 1), `epoch`, `train_loss`, `train_accuracy`, `samples`,
+//! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
+//! included), `gradient_norm` and `residual_norm` (root mean square over members), `omega`,
+//! `nonfinite_groups`, and the seconds `step`, `compute`, `encode`, `wait` and `apply` of the slowest
+//! member, and `wall_seconds`. For each evaluation: `step`, `test_loss`, `test_accuracy`,
+//! `wall_seconds`. What is not finite is null.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::time::Instant;
+
+use ecq_cluster::{Evaluation, Rank, Step, StepReport};
+use serde::Serialize;
+
+use crate::error::CoordinatorError;
+use crate::run_dir::RunDir;
+use crate::tensorboard::Events;
+
+/// Steps that may be incomplete at a time. Members are at most one step apart, and their reports
+/// some tenths of a second; more than this is a member that reports nonsense.
+const OPEN_STEPS_MAX: usize = 100_000;
+
+/// What must be known before a report means anything.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Dimensions {
+    pub(crate) members: u32,
+    pub(crate) parameters: u64,
+    /// Size of the training set.
+    pub(crate) samples: u64,
+    pub(crate) steps: Step,
+}
+
+/// A step of the whole cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct StepMetrics {
+    step: Step,
+    epoch: f64,
+    pub(crate) train_loss: f64,
+    train_accuracy: f64,
+    samples: u64,
+    pub(crate) bits_per_element: f64,
+    frame_bytes: f64,
+    bytes_sent: f64,
+    bytes_sent_total: f64,
+    gradient_norm: f64,
+    residual_norm: f64,
+    omega: f64,
+    nonfinite_groups: u64,
+    step_seconds: f64,
+    compute_seconds: f64,
+    encode_seconds: f64,
+    wait_seconds: f64,
+    apply_seconds: f64,
+    wall_seconds: f64,
+}
+
+#[derive(Serialize)]
+struct EvaluationLine {
+    step: Step,
+    test_loss: f64,
+    test_accuracy: f64,
+    wall_seconds: f64,
+}
+
+/// Collects reports and writes what they amount to.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    lines: BufWriter<File>,
+    events: Events,
+    dimensions: Option<Dimensions>,
+    start: Instant,
+    open: BTreeMap<Step, BTreeMap<Rank, StepReport>>,
+    bytes_sent_total: f64,
+    consumed: u64,
+    /// Loss, bits and seconds of each step, for the summary.
+    pub(crate) history: Vec<StepMetrics>,
+    pub(crate) evaluation: Option<Evaluation>,
+}
+
+impl Metrics {
+    pub(crate) fn create(dir: &RunDir) -> Result<Self, CoordinatorError> {
+        Ok(Self {
+            lines: BufWriter::new(dir.create("metrics.jsonl")?),
+            events: Events::create(dir)?,
+            dimensions: None,
+            start: Instant::now(),
+            open: BTreeMap::new(),
+            bytes_sent_total: 0.0,
+            consumed: 0,
+            history: Vec::new(),
+            evaluation: None,
+        })
+    }
+
+    /// Training begins.
+    pub(crate) fn begin(&mut self, dimensions: Dimensions) {
+        self.dimensions = Some(dimensions);
+        self.start = Instant::now();
+    }
+
+    pub(crate) fn dimensions(&self) -> Option<Dimensions> {
+        self.dimensions
+    }
+
+    /// Seconds since training began.
+    pub(crate) fn elapsed(&self) -> f64 {
+        self.dimensions
+            .map_or(0.0, |_| self.start.elapsed().as_secs_f64())
+    }
+
+    /// Takes a member's reports; writes the steps that they complete.
+    pub(crate) fn report(&mut self, rank: Rank, reports: Vec<StepReport>) -> io::Result<()> {
+        let Some(dimensions) = self.dimensions else {
+            return Ok(());
+        };
+        for report in reports {
+            let known = report.step < dimensions.steps && report.step >= self.history.len() as u64;
+            if known && self.open.len() < OPEN_STEPS_MAX {
+                self.open
+                    .entry(report.step)
+                    .or_default()
+                    .insert(rank, report);
+            }
+        }
+        let mut complete = Vec::new();
+        while let Some(first) = self.open.first_entry() {
+            let next = self.history.len() + complete.len();
+            let whole = first.get().len() == dimensions.members as usize;
+            if !whole || *first.key() != next as u64 {
+                break;
+            }
+            complete.push(first.remove());
+        }
+        for reports in complete {
+            self.step(dimensions, &reports)?;
+        }
+        self.lines.flush()?;
+        self.events.flush()
+    }
+
+    fn step(
+        &mut self,
+        dimensions: Dimensions,
+        reports: &BTreeMap<Rank, StepReport>,
+    ) -> io::Result<()> {
+        let reports: Vec<&StepReport> = reports.values().collect();
+        let members = reports.len() as f64;
+        let sum = |of: fn(&StepReport) -> f64| reports.iter().map(|r| of(r)).sum::<f64>();
+        let count = |of: fn(&StepReport) -> u64| reports.iter().map(|r| of(r)).sum::<u64>();
+        let slowest = |of: fn(&StepReport) -> f32| {
+            reports.iter().map(|r| f64::from(of(r))).fold(0.0, f64::max)
+        };
+        let samples = count(|r| r.samples);
+        let frame_bytes = sum(|r| r.frame_bytes as f64) / members;
+        let bytes_sent = sum(|r| r.socket_bytes as f64) / members;
+        self.bytes_sent_total += bytes_sent;
+        self.consumed += samples;
+        let metrics = StepMetrics {
+            step: self.history.len() as u64 + 1,
+            epoch: self.consumed as f64 / dimensions.samples.max(1) as f64,
+            train_loss: sum(|r| r.loss_sum) / samples as f64,
+            train_accuracy: count(|r| r.correct) as f64 / samples as f64,
+            samples,
+            bits_per_element: frame_bytes * 8.0 / dimensions.parameters.max(1) as f64,
+            frame_bytes,
+            bytes_sent,
+            bytes_sent_total: self.bytes_sent_total,
+            gradient_norm: (sum(|r| r.gradient_norm_squared) / members).sqrt(),
+            residual_norm: (sum(|r| r.residual_norm_squared) / members).sqrt(),
+            omega: ratio(sum(|r| r.error_squared), sum(|r| r.input_norm_squared)),
+            nonfinite_groups: count(|r| r.nonfinite_groups),
+            step_seconds: slowest(|r| r.step_seconds),
+            compute_seconds: slowest(|r| r.compute_seconds),
+            encode_seconds: slowest(|r| r.encode_seconds),
+            wait_seconds: slowest(|r| r.wait_seconds),
+            apply_seconds: slowest(|r| r.apply_seconds),
+            wall_seconds: self.elapsed(),
+        };
+        self.line(&metrics)?;
+        self.events.scalars(
+            metrics.step,
+            &[
+                ("train/loss", metrics.train_loss),
+                ("train/accuracy", metrics.train_accuracy),
+                ("train/grad_norm", metrics.gradient_norm),
+                ("codec/bits_per_element", metrics.bits_per_element),
+                ("codec/omega", metrics.omega),
+                ("codec/residual_norm", metrics.residual_norm),
+                ("comm/bytes_sent", metrics.bytes_sent),
+                ("time/step_seconds", metrics.step_seconds),
+            ],
+        )?;
+        self.history.push(metrics);
+        Ok(())
+    }
+
+    /// Takes an evaluation of the model.
+    pub(crate) fn evaluation(&mut self, found: Evaluation) -> io::Result<()> {
+        self.evaluation = Some(found);
+        self.line(&EvaluationLine {
+            step: found.steps,
+            test_loss: found.loss,
+            test_accuracy: found.accuracy,
+            wall_seconds: self.elapsed(),
+        })?;
+        let scalars = [("test/loss", found.loss), ("test/accuracy", found.accuracy)];
+        self.events.scalars(found.steps, &scalars)?;
+        self.lines.flush()?;
+        self.events.flush()
+    }
+
+    /// Bytes that a node has sent on average.
+    pub(crate) fn bytes_sent_total(&self) -> f64 {
+        self.bytes_sent_total
+    }
+
+    /// serde_json writes null for what is not finite.
+    fn line(&mut self, line: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.lines, line)?;
+        self.lines.write_all(b"\n")
+    }
+}
+
+impl StepMetrics {
+    /// Seconds of the slowest member's step.
+    pub(crate) fn seconds(&self) -> f64 {
+        self.step_seconds
+    }
+
+    /// Samples of all members.
+    pub(crate) fn samples(&self) -> u64 {
+        self.samples
+    }
+}
+
+fn ratio(part: f64, whole: f64) -> f64 {
+    if whole > 0.0 { part / whole } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics() -> (tempfile::TempDir, Metrics) {
+        let temporary = tempfile::tempdir().expect("there is room");
+        let dir = RunDir::take(temporary.path(), "").expect("it is new");
+        let mut metrics = Metrics::create(&dir).expect("it is writable");
+        metrics.begin(Dimensions {
+            members: 2,
+            parameters: 100,
+            samples: 20,
+            steps: 3,
+        });
+        (temporary, metrics)
+    }
+
+    fn report(step: Step, loss_sum: f64, step_seconds: f32) -> StepReport {
+        StepReport {
+            step,
+            loss_sum,
+            correct: 3,
+            samples: 5,
+            frame_bytes: 25,
+            socket_bytes: 30,
+            gradient_norm_squared: 4.0,
+            residual_norm_squared: 9.0,
+            input_norm_squared: 8.0,
+            error_squared: 2.0,
+            step_seconds,
+            ..StepReport::default()
+        }
+    }
+
+    #[test]
+    fn a_step_is_written_when_everybody_has_reported_it() {
+        let (dir, mut metrics) = metrics();
+        metrics
+            .report(0, vec![report(0, 10.0, 0.5), report(1, 1.0, 0.1)])
+            .expect("written");
+        assert!(metrics.history.is_empty());
+        metrics
+            .report(1, vec![report(0, 20.0, 0.25)])
+            .expect("written");
+        let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).expect("it is there");
+        let line: serde_json::Value = serde_json::from_str(text.trim()).expect("one line of JSON");
+        for (key, expected) in [
+            ("step", 1.0),
+            ("epoch", 0.5),
+            ("train_loss", 3.0),
+            ("train_accuracy", 0.6),
+            ("samples", 10.0),
+            ("bits_per_element", 2.0),
+            ("bytes_sent", 30.0),
+            ("bytes_sent_total", 30.0),
+            ("gradient_norm", 2.0),
+            ("residual_norm", 3.0),
+            ("omega", 0.25),
+            ("step_seconds", 0.5),
+        ] {
+            assert_eq!(line[key].as_f64(), Some(expected), "{key}");
+        }
+    }
+
+    #[test]
+    fn steps_come_in_order_whatever_order_reports_have() {
+        let (_dir, mut metrics) = metrics();
+        let (first, second) = (report(0, 1.0, 0.0), report(1, 2.0, 0.0));
+        metrics.report(0, vec![second, first]).expect("written");
+        metrics.report(1, vec![second]).expect("written");
+        assert!(metrics.history.is_empty());
+        // Reports of steps that are done or that the run does not have change nothing.
+        metrics
+            .report(1, vec![first, report(9, 9.0, 0.0)])
+            .expect("written");
+        metrics
+            .report(1, vec![report(0, 77.0, 0.0)])
+            .expect("written");
+        let losses: Vec<f64> = metrics.history.iter().map(|m| m.train_loss).collect();
+        assert_eq!(losses, [0.2, 0.4]);
+        assert!(metrics.open.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_finite_is_null() {
+        let (dir, mut metrics) = metrics();
+        metrics
+            .report(0, vec![report(0, f64::NAN, 0.0)])
+            .expect("written");
+        metrics
+            .report(1, vec![report(0, 1.0, 0.0)])
+            .expect("written");
+        let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).expect("it is there");
+        assert!(text.contains("\"train_loss\":null"), "{text}");
+    }
+}

@@ -1,0 +1,251 @@
+//! The command line as it is typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::builder::Resettable;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use ecq_quant::CodecSpec;
+
+use crate::exit::{Failed, TABLE};
+use crate::options::{Resolved, RunOptions};
+
+/// Distributed training with quantized gradient communication.
+#[derive(Debug, Parser)]
+#[command(name = "ecq", version, propagate_version = true, after_help = TABLE)]
+pub struct Cli {
+    /// How log lines look
+    #[arg(long, global = true, env = "ECQ_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// How log lines look. Which ones there are is up to `RUST_LOG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train with a coordinator and node processes on this machine
+    Launch(LaunchArgs),
+    /// Run a coordinator by hand; nodes join it
+    Coordinator(CoordinatorArgs),
+    /// Run a node by hand; it joins a coordinator
+    Node(NodeArgs),
+    /// Compare codecs over seeds on real clusters
+    Experiment(ExperimentCommand),
+    /// Write or check a configuration file
+    Config(ConfigArgs),
+}
+
+/// Where the options of a run come from.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// The options as given in flags and environment.
+    #[command(flatten)]
+    pub options: RunOptions,
+    /// Configuration file; flags and environment win over it
+    #[arg(long, value_name = "FILE.toml", env = "ECQ_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Print the summary as JSON, and nothing else, on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl RunArgs {
+    /// Flags over environment over file over defaults.
+    pub fn resolve(&self) -> Result<Resolved, Failed> {
+        let file = self
+            .config
+            .as_deref()
+            .map(RunOptions::from_file)
+            .transpose()?;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.map_or(0, |since| since.as_secs());
+        self.options
+            .clone()
+            .over(file.unwrap_or_default())
+            .resolve(now)
+    }
+}
+
+const LAUNCH_HELP: &str = "\
+Examples:
+  ecq launch
+  ecq launch -n 8 --codec ecq:preset=paper --epochs 20
+  ecq launch --data mnist --data-dir ~/data --model mlp --epochs 5 --codec ecq";
+
+/// `ecq launch`.
+#[derive(Args, Debug)]
+#[command(after_help = LAUNCH_HELP, after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::GRAMMAR))]
+pub struct LaunchArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// `ecq coordinator`.
+#[derive(Args, Debug)]
+#[command(after_long_help = format!("{}\n\n{TABLE}", CodecSpec::GRAMMAR))]
+pub struct CoordinatorArgs {
+    /// The run.
+    #[command(flatten)]
+    pub run: RunArgs,
+    /// Address to listen on; port 0 lets the system choose
+    #[arg(
+        long,
+        env = "ECQ_LISTEN",
+        default_value = "0.0.0.0:7070",
+        value_name = "HOST:PORT"
+    )]
+    pub listen: SocketAddr,
+    /// Write the address listened on to this file, once nodes can join
+    #[arg(long, value_name = "FILE")]
+    pub address_file: Option<PathBuf>,
+    /// Number of nodes, as launchers of the field say it
+    #[arg(long, env = "WORLD_SIZE", hide = true)]
+    pub world_size: Option<u32>,
+    /// Standard input is a lifeline: its end is the order to stop.
+    #[arg(long, hide = true)]
+    pub lifeline: bool,
+}
+
+/// `ecq node`.
+#[derive(Args, Debug)]
+#[command(after_help = TABLE)]
+pub struct NodeArgs {
+    /// The coordinator's address [env: MASTER_ADDR and MASTER_PORT]
+    #[arg(long, env = "ECQ_COORDINATOR", value_name = "HOST:PORT")]
+    pub coordinator: Option<String>,
+    /// The coordinator's host, as launchers of the field say it
+    #[arg(long, env = "MASTER_ADDR", hide = true)]
+    pub master_addr: Option<String>,
+    /// The coordinator's port, as launchers of the field say it
+    #[arg(long, env = "MASTER_PORT", hide = true, default_value = "7070")]
+    pub master_port: u16,
+    /// Address on which to take the other members' streams; port 0 lets the system choose
+    #[arg(
+        long,
+        env = "ECQ_NODE_LISTEN",
+        default_value = "0.0.0.0:0",
+        value_name = "HOST:PORT"
+    )]
+    pub listen: SocketAddr,
+    /// Host, or host:port, under which other members reach this node [default: the address from
+    /// which it reaches the coordinator]
+    #[arg(long, env = "ECQ_ADVERTISE", value_name = "HOST[:PORT]")]
+    pub advertise: Option<String>,
+    /// Refuse to join any other run than this
+    #[arg(long, env = "RUN_ID", value_name = "NAME")]
+    pub run: Option<String>,
+    /// Rank to ask for [default: any]
+    #[arg(long, env = "RANK")]
+    pub rank: Option<u32>,
+    /// Where the data set is on this machine
+    #[arg(long, env = "ECQ_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Seconds to try to reach the coordinator, and later each peer
+    #[arg(
+        long,
+        env = "ECQ_CONNECT_TIMEOUT",
+        default_value_t = 30.0,
+        value_name = "SECONDS"
+    )]
+    pub connect_timeout: f64,
+    /// Standard input is a lifeline: its end is the order to stop.
+    #[arg(long, hide = true)]
+    pub lifeline: bool,
+}
+
+/// `ecq experiment`.
+#[derive(Args, Debug)]
+pub struct ExperimentCommand {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: ExperimentAction,
+}
+
+/// `ecq experiment run`.
+#[derive(Debug, Subcommand)]
+pub enum ExperimentAction {
+    /// Run an experiment; writes table.md, loss.svg and results.json
+    Run(ExperimentArgs),
+}
+
+const EXPERIMENT_HELP: &str = "\
+The file holds a title, codecs = [...], seeds = [...] and a table [run] of options that all runs
+share, with the keys of `ecq config init`.";
+
+/// An experiment to run.
+#[derive(Args, Debug)]
+#[command(after_help = EXPERIMENT_HELP)]
+pub struct ExperimentArgs {
+    /// The experiment
+    #[arg(value_name = "FILE.toml")]
+    pub file: PathBuf,
+    /// Where to write the results [default: FILE without .toml]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Keep the directories of the single runs, in DIR/runs
+    #[arg(long)]
+    pub keep_runs: bool,
+}
+
+/// `ecq config`.
+#[derive(Args, Debug)]
+pub struct ConfigArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// `ecq config init` and `ecq config check`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Print a configuration file with every key, its meaning and its default
+    Init,
+    /// Check a configuration file; ends with code 2 if no run can have it
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// Reads the arguments and the environment. An empty variable counts as unset: that is how compose
+/// files pass on what was not given.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let mut matches = without_empty_variables(Cli::command()).try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let unset =
+        |variable: &std::ffi::OsStr| std::env::var_os(variable).is_some_and(|v| v.is_empty());
+    command
+        .mut_args(|arg| {
+            if arg.get_env().is_some_and(unset) {
+                arg.env(Resettable::Reset)
+            } else {
+                arg
+            }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

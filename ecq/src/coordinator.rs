@@ -1,0 +1,63 @@
+//! `ecq coordinator`.
+
+use std::io::Write as _;
+
+use ecq_coordinator::{Options, Service, Summary};
+
+use crate::cli::CoordinatorArgs;
+use crate::exit::{Code, Failed};
+use crate::options::Resolved;
+use crate::preflight;
+use crate::stop::Stop;
+
+pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
+    args.run.options.nodes = args.run.options.nodes.or(args.world_size);
+    let Resolved { config, run_dir } = args.run.resolve()?;
+    preflight::names(&config)?;
+    let stop = Stop::on_signals()?;
+    if args.lifeline {
+        stop.on_lifeline();
+    }
+    let service = Service::bind(Options {
+        listen: args.listen,
+        config,
+        run_dir,
+    })
+    .await?;
+    let address = service.address().to_string();
+    if !args.run.json {
+        print(&format!("{LISTENING}{address}\n"))?;
+    }
+    if let Some(file) = &args.address_file {
+        // Whole or not at all: somebody waits for it to appear.
+        let partial = file.with_extension("partial");
+        std::fs::write(&partial, &address)
+            .and_then(|()| std::fs::rename(&partial, file))
+            .map_err(|error| Failed::io(format!("cannot write {}: {error}", file.display())))?;
+    }
+    match service.run(stop.token.clone()).await {
+        Ok(summary) => show(&summary, args.run.json),
+        Err(error) => Err(stop.cause().unwrap_or_else(|| error.into())),
+    }
+}
+
+/// How the first line on standard output begins; the address follows.
+pub(crate) const LISTENING: &str = "listening on ";
+
+/// Prints a summary, for people or for programs.
+pub(crate) fn show(summary: &Summary, json: bool) -> Result<(), Failed> {
+    if !json {
+        return print(&format!("{summary}\n"));
+    }
+    let text = serde_json::to_string_pretty(summary)
+        .map_err(|error| Failed::new(Code::Internal, error.to_string()))?;
+    print(&format!("{text}\n"))
+}
+
+fn print(text: &str) -> Result<(), Failed> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(|error| Failed::io(format!("cannot write to standard output: {error}")))
+}

@@ -1,0 +1,176 @@
+//! `ecq launch`: a coordinator and nodes as processes on this machine.
+
+mod child;
+mod output;
+mod progress;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ecq_coordinator::Summary;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::LaunchArgs;
+use crate::coordinator::show;
+use crate::exit::{Code, Failed};
+use crate::options::Resolved;
+use crate::preflight;
+use crate::stop::Stop;
+
+use child::{Child, Ended};
+use output::Output;
+
+/// How long children may take to end in order before they are killed.
+const GRACE: Duration = Duration::from_secs(5);
+
+pub(crate) async fn command(args: LaunchArgs) -> Result<(), Failed> {
+    let resolved = args.run.resolve()?;
+    let stop = Stop::on_signals()?;
+    let summary = run(&resolved, &stop, true).await?;
+    if !args.run.json {
+        // Where to find everything, after the children's last lines.
+        tracing::info!("the run is in {}", resolved.run_dir.display());
+    }
+    show(&summary, args.run.json)
+}
+
+/// Runs a cluster to its end and returns its summary. With `shown`, the children's output and the
+/// progress appear on standard error.
+///
+/// No process outlives this function, whatever happens: closing a child's standard input is the
+/// order to end, the end of this process closes it, and who does not obey is killed.
+pub(crate) async fn run(resolved: &Resolved, stop: &Stop, shown: bool) -> Result<Summary, Failed> {
+    preflight::data(&resolved.config)?;
+    let logs = prepare(&resolved.run_dir)?;
+    let mut children = Children::default();
+    let outcome = cluster(resolved, &logs, stop, shown, &mut children).await;
+    children.end(stop).await;
+    if let Some(failed) = stop.cause() {
+        return Err(failed);
+    }
+    if let Some(failed) = children.failure {
+        return Err(failed);
+    }
+    outcome?;
+    summary(&resolved.run_dir)
+}
+
+/// Makes the run directory with its folder of logs.
+fn prepare(run_dir: &Path) -> Result<PathBuf, Failed> {
+    let occupied = std::fs::read_dir(run_dir).is_ok_and(|mut entries| entries.next().is_some());
+    if occupied {
+        let text = "is not empty, and ecq overwrites nothing; choose another --run-dir or --name";
+        return Err(Failed::usage(format!(
+            "the run directory {} {text}",
+            run_dir.display()
+        )));
+    }
+    let logs = run_dir.join("logs");
+    std::fs::create_dir_all(&logs).map_err(|error| {
+        let dir = run_dir.display();
+        Failed::io(format!(
+            "cannot make the run directory {dir}: {error}; choose another --run-dir"
+        ))
+    })?;
+    Ok(logs)
+}
+
+/// Starts everything and waits until it has ended or something has failed.
+async fn cluster(
+    resolved: &Resolved,
+    logs: &Path,
+    stop: &Stop,
+    shown: bool,
+    children: &mut Children,
+) -> Result<(), Failed> {
+    let Resolved { config, run_dir } = resolved;
+    let output = Output::new(shown);
+    let (coordinator, address) = Child::coordinator(config, run_dir, logs, &output)?;
+    children.watch(coordinator);
+    let address = tokio::select! {
+        address = address => address.map_err(|_| Failed::new(Code::Internal, "no address"))?,
+        () = children.settle(stop) => return Ok(()),
+    };
+    for rank in 0..config.nodes {
+        children.watch(Child::node(config, rank, &address, logs, &output)?);
+    }
+    let progress = tokio::spawn(progress::follow(address, output.clone()));
+    children.settle(stop).await;
+    progress.abort();
+    output.finish();
+    Ok(())
+}
+
+/// The summary that the coordinator has left.
+fn summary(run_dir: &Path) -> Result<Summary, Failed> {
+    let path = run_dir.join("summary.json");
+    let read = std::fs::read(&path).map_err(|error| error.to_string());
+    read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+        .map_err(|error| Failed::new(Code::Internal, format!("{}: {error}", path.display())))
+}
+
+/// The processes of a cluster.
+#[derive(Default)]
+struct Children {
+    running: JoinSet<Ended>,
+    /// Cancelled to close all lifelines.
+    release: CancellationToken,
+    failure: Option<Failed>,
+}
+
+impl Children {
+    fn watch(&mut self, child: Child) {
+        self.running.spawn(child.wait(self.release.clone()));
+    }
+
+    /// Waits until all have ended in order, one has failed, or it is time to stop.
+    async fn settle(&mut self, stop: &Stop) {
+        loop {
+            let ended = tokio::select! {
+                ended = self.running.join_next() => ended,
+                () = stop.token.cancelled() => return,
+            };
+            match ended {
+                None => return,
+                Some(ended) => self.note(ended),
+            }
+            if self.failure.is_some() {
+                return;
+            }
+        }
+    }
+
+    /// Ends whoever is left: in order within the grace time, else by force.
+    async fn end(&mut self, stop: &Stop) {
+        self.release.cancel();
+        let patience = tokio::time::sleep(GRACE);
+        tokio::pin!(patience);
+        loop {
+            tokio::select! {
+                ended = self.running.join_next() => match ended {
+                    None => return,
+                    Some(ended) => self.note(ended),
+                },
+                () = &mut patience => break,
+                () = stop.again.cancelled() => break,
+            }
+        }
+        // Dropping a waiting task kills its child.
+        self.running.shutdown().await;
+    }
+
+    /// The first failure counts. That a member was lost is what the survivors of another failure
+    /// say, so anything else outweighs it.
+    fn note(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
+        let Ok(ended) = ended else { return };
+        let Some(failed) = ended.failure() else {
+            return;
+        };
+        let lost = Code::Child(Code::Lost.number());
+        let weak = |failure: &Failed| failure.code == lost && failed.code != lost;
+        if self.failure.as_ref().is_none_or(weak) {
+            self.failure = Some(failed);
+        }
+    }
+}
