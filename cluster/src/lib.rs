@@ -27,6 +27,7 @@ pub mod coordinator;
 pub mod id;
 pub mod message;
 pub mod node;
+pub mod sim;
 
 mod round;
 mod seats;
