@@ -5,7 +5,8 @@
 //! simulate --seed 17      [--faults 3] [--bug NAME]
 //! ```
 //!
-//! Half of the seeds of the first form are simulated without faults unless `--faults` is given.
+//! Unless `--faults` is given, the first form simulates every other seed without faults and the rest
+//! with up to three; the second form simulates none.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // It is a program.
 
@@ -24,19 +25,25 @@ struct Arguments {
     options: Options,
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let arguments = parse(std::env::args().skip(1))?;
+fn main() -> ExitCode {
+    let arguments = match parse(std::env::args().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
     let result = match arguments.seed {
         Some(seed) => show(seed, arguments.options),
         None => survey(&arguments),
     };
-    Ok(match result {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(violation) => {
             eprintln!("{violation}");
             ExitCode::FAILURE
         }
-    })
+    }
 }
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn Error>> {

@@ -27,38 +27,64 @@ pub enum Bug {
 }
 
 impl Bug {
-    /// All of them, with their names and the invariant that each breaks first.
-    pub const ALL: [(Self, &'static str, &'static str); 9] = [
-        (Self::ActBeforeDurable, "act-before-durable", "history"),
-        (Self::MissingFence, "missing-fence", "fencing"),
-        (Self::ArrivalOrder, "arrival-order", "order"),
-        (Self::KeepDuplicates, "keep-duplicates", "order"),
-        (Self::LoseApply, "lose-apply", "steps"),
-        (Self::OddRounding, "odd-rounding", "agreement"),
-        (Self::ComputeAhead, "compute-ahead", "ahead"),
-        (Self::LoseAbort, "lose-abort", "ending"),
-        (Self::IgnoreBrokenStreams, "ignore-broken-streams", "ending"),
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ActBeforeDurable,
+        Self::MissingFence,
+        Self::ArrivalOrder,
+        Self::KeepDuplicates,
+        Self::LoseApply,
+        Self::OddRounding,
+        Self::ComputeAhead,
+        Self::LoseAbort,
+        Self::IgnoreBrokenStreams,
     ];
+
+    /// The invariant that it breaks first.
+    pub fn breaks(self) -> &'static str {
+        match self {
+            Self::ActBeforeDurable => "history",
+            Self::MissingFence => "fencing",
+            Self::ArrivalOrder | Self::KeepDuplicates => "order",
+            Self::LoseApply => "steps",
+            Self::OddRounding => "agreement",
+            Self::ComputeAhead => "ahead",
+            Self::LoseAbort | Self::IgnoreBrokenStreams => "ending",
+        }
+    }
 }
 
 impl fmt::Display for Bug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = Self::ALL.iter().find(|(bug, ..)| bug == self);
-        f.write_str(named.map_or("", |(_, name, _)| name))
+        f.write_str(match self {
+            Self::ActBeforeDurable => "act-before-durable",
+            Self::MissingFence => "missing-fence",
+            Self::ArrivalOrder => "arrival-order",
+            Self::KeepDuplicates => "keep-duplicates",
+            Self::LoseApply => "lose-apply",
+            Self::OddRounding => "odd-rounding",
+            Self::ComputeAhead => "compute-ahead",
+            Self::LoseAbort => "lose-abort",
+            Self::IgnoreBrokenStreams => "ignore-broken-streams",
+        })
     }
 }
 
 /// A name that no bug has.
 #[derive(Debug, thiserror::Error)]
-#[error("no bug is called {0:?}; there are {names}", names = Bug::ALL.map(|(_, name, _)| name).join(", "))]
+#[error("no bug is called {0:?}; there are {known}", known = names())]
 pub struct BugError(String);
+
+fn names() -> String {
+    Bug::ALL.map(|bug| bug.to_string()).join(", ")
+}
 
 impl FromStr for Bug {
     type Err = BugError;
 
     fn from_str(text: &str) -> Result<Self, BugError> {
-        let named = Self::ALL.iter().find(|(_, name, _)| *name == text);
-        let bug = named.map(|(bug, ..)| *bug);
-        bug.ok_or_else(|| BugError(text.to_owned()))
+        let mut bugs = Self::ALL.into_iter();
+        let named = bugs.find(|bug| bug.to_string() == text);
+        named.ok_or_else(|| BugError(text.to_owned()))
     }
 }

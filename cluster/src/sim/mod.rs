@@ -19,7 +19,7 @@
 //! not lie. A replica is a hash chain over all that was ever applied, in order.
 //!
 //! Nothing here draws on time, threads, hashing or the machine. The only randomness is a
-//! [SplitMix64](random::SplitMix64) of the seed.
+//! SplitMix64 of the seed.
 //!
 //! A [`Violation`] prints the command that shows it again, event by event. That the invariants can
 //! fail is shown by planting each [`Bug`].
@@ -86,7 +86,10 @@ pub struct Report {
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("seed {seed}, at {time} ms: {invariant}: {text}\nto see it: {command}", command = self.command())]
+#[error(
+    "seed {seed}, at {time} ms: {invariant}: {text}\nto see it: {command}",
+    command = self.command()
+)]
 pub struct Violation {
     /// The simulation's seed.
     pub seed: u64,

@@ -2,13 +2,13 @@
 
 use crate::coordinator;
 use crate::id::NodeId;
+use crate::message::Failure;
 use crate::node;
 
 use super::fault::Fault;
 use super::record::Departure;
 use super::timing::DELAY;
 use super::world::{COORDINATOR, Input, World};
-use crate::message::Failure;
 
 impl World<'_> {
     /// Ends the connection `from` → `to`, and for a session the way back. Both ends hear of it;
@@ -57,7 +57,12 @@ impl World<'_> {
         match fault {
             Fault::Crash { victim, silent } => {
                 if let Some(node) = self.pick(victim) {
-                    self.end(node, Departure::Crashed, silent);
+                    let departure = if silent {
+                        Departure::Vanished
+                    } else {
+                        Departure::Crashed
+                    };
+                    self.end(node, departure);
                     self.restart(node);
                 }
             }
@@ -94,7 +99,7 @@ impl World<'_> {
             }
             Fault::CrashCoordinator => {
                 if self.record.coordinator.ended.is_none() {
-                    self.end(COORDINATOR, Departure::Crashed, false);
+                    self.end(COORDINATOR, Departure::Crashed);
                 }
             }
         }

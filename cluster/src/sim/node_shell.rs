@@ -152,7 +152,7 @@ impl World<'_> {
             ),
             Err(_) => true,
         };
-        self.end(node, Departure::Exited(result), false);
+        self.end(node, Departure::Exited(result));
         if again {
             self.restart(node);
         }

@@ -41,7 +41,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(launch: Launch, machine: Node, seed: u64) -> Self {
+    pub(super) fn new(launch: Launch, machine: Node) -> Self {
         Self {
             launch,
             machine,
@@ -49,7 +49,7 @@ impl Process {
             lanes: Default::default(),
             kept: Vec::new(),
             own: BTreeMap::new(),
-            replica: Replica::new(seed),
+            replica: Replica::new(0),
         }
     }
 

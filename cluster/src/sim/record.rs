@@ -21,7 +21,10 @@ pub(super) struct Applied {
 /// How a process came to its end.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Departure {
+    /// Its connections broke, and the others hear of that.
     Crashed,
+    /// So did its machine; nobody hears of it.
+    Vanished,
     Exited(Result<Step, Ending>),
 }
 

@@ -71,6 +71,9 @@ impl Site {
 /// Is shown what happens, as it happens.
 pub(super) type Watch<'a> = &'a mut dyn FnMut(Millis, &dyn fmt::Debug);
 
+/// A cluster, its network and whoever disturbs it.
+///
+/// This file moves time on; `network`, `coordinator_shell` and `node_shell` say what happens then.
 pub(super) struct World<'a> {
     pub(super) scenario: Scenario,
     pub(super) options: Options,
@@ -194,8 +197,7 @@ impl<'a> World<'a> {
         let hello = launch.hello(node);
         let mut commands = Vec::new();
         let machine = Node::new(self.local(node), hello, HEARTBEAT, &mut commands);
-        self.processes
-            .insert(node, Process::new(launch, machine, 0));
+        self.processes.insert(node, Process::new(launch, machine));
         self.carry_out(node, commands, None);
         self.wake_node(node);
     }
@@ -237,15 +239,16 @@ impl<'a> World<'a> {
     }
 
     /// Ends a process. What it has sent arrives if it exited; otherwise chance decides.
-    pub(super) fn end(&mut self, site: NodeId, departure: Departure, silent: bool) {
+    pub(super) fn end(&mut self, site: NodeId, departure: Departure) {
         let now = self.record.now;
-        let orderly = departure != Departure::Crashed;
+        let orderly = matches!(departure, Departure::Exited(_));
+        let heard = departure != Departure::Vanished;
         if let Some(life) = self.record.life_mut(site) {
             life.ended = Some((now, departure));
         }
         for (from, to) in self.wires.of(site) {
             let lose = !orderly && self.random.one_in(2);
-            if !silent {
+            if heard {
                 self.hang_up(from, to, lose);
                 continue;
             }

@@ -22,7 +22,8 @@ pub(super) fn check(record: &Record) -> Result<(), String> {
     }
 }
 
-/// The coordinator ends a run within [`LOSS_MAX`] of losing a member.
+/// The coordinator ends a run within [`LOSS_MAX`] of losing a member, and within [`NEWS_MAX`] if
+/// its connection broke.
 fn losses_are_noticed(record: &Record) -> Result<(), String> {
     let Some((stored, view)) = record.durable.last() else {
         return Ok(());
@@ -36,7 +37,11 @@ fn losses_are_noticed(record: &Record) -> Result<(), String> {
             continue;
         };
         let since = silent.max(*stored).max(record.coordinator.awake);
-        if record.now > since + LOSS_MAX {
+        let heard = matches!(
+            life.and_then(|life| life.ended.as_ref()),
+            Some((_, Departure::Crashed | Departure::Exited(_)))
+        );
+        if record.now > since + if heard { NEWS_MAX } else { LOSS_MAX } {
             return Err(format!(
                 "member {} is lost since {since} ms and the coordinator does nothing",
                 member.node
