@@ -298,7 +298,7 @@ impl Coordinator {
     fn leave(&mut self, from: NodeId, failure: Failure, out: &mut Vec<Command>) {
         if !matches!(self.phase, Phase::Gathering) {
             let who = self.name(from);
-            return self.fail(attributed(&who, failure), out);
+            return self.fail(failure.by(&who), out);
         }
         self.seats.free(from);
     }
@@ -383,17 +383,6 @@ impl Coordinator {
             self.reason.clone_from(&reason);
             out.push(Command::Explain(reason));
         }
-    }
-}
-
-/// The same failure with the name of the node that reported it.
-fn attributed(who: &str, failure: Failure) -> Failure {
-    match failure {
-        Failure::MemberLost(text) => Failure::MemberLost(format!("{who}: {text}")),
-        Failure::ReplicasDiffer(text) => Failure::ReplicasDiffer(format!("{who}: {text}")),
-        Failure::Diverged(text) => Failure::Diverged(format!("{who}: {text}")),
-        Failure::Stopped(text) => Failure::Stopped(format!("{who}: {text}")),
-        Failure::Fault(text) => Failure::Fault(format!("{who}: {text}")),
     }
 }
 

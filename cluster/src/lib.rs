@@ -13,10 +13,11 @@
 //!  shell: sockets, threads, replica                              shell
 //! ```
 //!
-//! Both machines have one entrance, `handle(now, event, &mut commands)`, and one hint for the shell,
-//! `deadline()`, the time at which they want a [`Tick`](coordinator::Event::Tick). They hold no
-//! clock, socket, task or random source, so that a simulator can drive whole clusters from one seed and
-//! check the invariants after each event.
+//! Both machines have one entrance, `handle(now, event, &mut commands)`, and one hint for the
+//! shell, `deadline()`, the time at which they want a [`Tick`](coordinator::Event::Tick). They hold
+//! no clock, socket, task or random source, so that the simulator in [`sim`] can drive whole
+//! clusters from one seed and check the invariants after each event: same replicas, rank order, no
+//! step lost or doubled, one durable history, no stranger's frame, nobody ahead, nobody hanging.
 //!
 //! What is here now is a cluster with a fixed set of members: it gathers, installs one view, trains
 //! and ends, and names whoever was lost. Views carry a number and a first step already, because a
@@ -27,6 +28,7 @@ pub mod coordinator;
 pub mod id;
 pub mod message;
 pub mod node;
+pub mod sim;
 
 mod round;
 mod seats;

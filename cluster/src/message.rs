@@ -167,6 +167,19 @@ pub enum Failure {
     Fault(String),
 }
 
+impl Failure {
+    /// The same failure with the name of whoever reported it.
+    pub(crate) fn by(self, who: &str) -> Self {
+        match self {
+            Self::MemberLost(text) => Self::MemberLost(format!("{who}: {text}")),
+            Self::ReplicasDiffer(text) => Self::ReplicasDiffer(format!("{who}: {text}")),
+            Self::Diverged(text) => Self::Diverged(format!("{who}: {text}")),
+            Self::Stopped(text) => Self::Stopped(format!("{who}: {text}")),
+            Self::Fault(text) => Self::Fault(format!("{who}: {text}")),
+        }
+    }
+}
+
 /// Identity of one frame: one bucket of one member's contribution to one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FrameKey {

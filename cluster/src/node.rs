@@ -190,10 +190,7 @@ impl Node {
             Event::Delivered => self.finish(out),
             Event::PeerLost { rank, reason } => self.peer_lost(rank, reason, out),
             Event::CoordinatorLost(reason) => self.exit(Err(Ending::CoordinatorLost(reason)), out),
-            Event::Failed(failure) => {
-                out.push(Command::Send(ToCoordinator::Leave(failure.clone())));
-                self.exit(Err(Ending::Failed(failure)), out);
-            }
+            Event::Failed(failure) => self.fail(failure, out),
             Event::Tick => {}
         }
         self.beat(now, out);
@@ -211,16 +208,8 @@ impl Node {
             }
             ToNode::Refused(refusal) => self.exit(Err(Ending::Refused(refusal)), out),
             ToNode::Install(view) => {
-                let Some(rank) = view.rank_of(self.id) else {
-                    return;
-                };
                 if matches!(self.phase, Phase::Ready) {
-                    let (number, first) = (view.number, view.first_step);
-                    let round = Round::new(number, first, view.size(), rank, self.buckets);
-                    self.phase = Phase::Linking(round);
-                    self.rank = rank;
-                    self.view = Some(view.clone());
-                    out.push(Command::Link(view));
+                    self.install(view, out);
                 }
             }
             ToNode::End if matches!(self.phase, Phase::Finishing) => {
@@ -232,6 +221,26 @@ impl Node {
             }
             ToNode::Abort(failure) => self.exit(Err(Ending::Aborted(failure)), out),
         }
+    }
+
+    fn install(&mut self, view: View, out: &mut Vec<Command>) {
+        let Some(rank) = view.rank_of(self.id) else {
+            return;
+        };
+        let (number, first) = (view.number, view.first_step);
+        if first >= self.steps {
+            let text = format!(
+                "view {number} begins at step {first}, but the run has {} steps; all nodes need \
+                 the same version and data set",
+                self.steps
+            );
+            return self.fail(Failure::Fault(text), out);
+        }
+        let round = Round::new(number, first, view.size(), rank, self.buckets);
+        self.phase = Phase::Linking(round);
+        self.rank = rank;
+        self.view = Some(view.clone());
+        out.push(Command::Link(view));
     }
 
     fn linked(&mut self, out: &mut Vec<Command>) {
@@ -284,7 +293,7 @@ impl Node {
         if let Some(digest) = digest {
             out.push(Command::Send(ToCoordinator::Digest { step, digest }));
         }
-        if step + 1 == self.steps {
+        if step.checked_add(1) == Some(self.steps) {
             self.final_digest = digest;
             if self.rank == 0 {
                 out.push(Command::Deliver);
@@ -313,6 +322,11 @@ impl Node {
             };
             out.push(Command::Send(lost));
         }
+    }
+
+    fn fail(&mut self, failure: Failure, out: &mut Vec<Command>) {
+        out.push(Command::Send(ToCoordinator::Leave(failure.clone())));
+        self.exit(Err(Ending::Failed(failure)), out);
     }
 
     fn exit(&mut self, result: Result<Step, Ending>, out: &mut Vec<Command>) {

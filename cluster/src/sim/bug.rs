@@ -1,0 +1,90 @@
+//! Mistakes that can be planted in the simulated shells.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A mistake that somebody could make in a shell. Each breaks one invariant first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A view is acted on while it is still being stored.
+    ActBeforeDurable,
+    /// Frames of another view and of strangers are kept.
+    MissingFence,
+    /// Contributions are summed in the order in which they came.
+    ArrivalOrder,
+    /// A second copy of a frame is kept too.
+    KeepDuplicates,
+    /// A step is reported as applied and was not.
+    LoseApply,
+    /// One node's arithmetic rounds differently.
+    OddRounding,
+    /// Contributions are computed without waiting for earlier steps to be applied.
+    ComputeAhead,
+    /// The news that the run has failed does not get through.
+    LoseAbort,
+    /// Nobody is told that a stream broke.
+    IgnoreBrokenStreams,
+}
+
+impl Bug {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ActBeforeDurable,
+        Self::MissingFence,
+        Self::ArrivalOrder,
+        Self::KeepDuplicates,
+        Self::LoseApply,
+        Self::OddRounding,
+        Self::ComputeAhead,
+        Self::LoseAbort,
+        Self::IgnoreBrokenStreams,
+    ];
+
+    /// The invariant that it breaks first.
+    pub fn breaks(self) -> &'static str {
+        match self {
+            Self::ActBeforeDurable => "history",
+            Self::MissingFence => "fencing",
+            Self::ArrivalOrder | Self::KeepDuplicates => "order",
+            Self::LoseApply => "steps",
+            Self::OddRounding => "agreement",
+            Self::ComputeAhead => "ahead",
+            Self::LoseAbort | Self::IgnoreBrokenStreams => "ending",
+        }
+    }
+}
+
+impl fmt::Display for Bug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ActBeforeDurable => "act-before-durable",
+            Self::MissingFence => "missing-fence",
+            Self::ArrivalOrder => "arrival-order",
+            Self::KeepDuplicates => "keep-duplicates",
+            Self::LoseApply => "lose-apply",
+            Self::OddRounding => "odd-rounding",
+            Self::ComputeAhead => "compute-ahead",
+            Self::LoseAbort => "lose-abort",
+            Self::IgnoreBrokenStreams => "ignore-broken-streams",
+        })
+    }
+}
+
+/// A name that no bug has.
+#[derive(Debug, thiserror::Error)]
+#[error("no bug is called {0:?}; there are {known}", known = names())]
+pub struct BugError(String);
+
+fn names() -> String {
+    Bug::ALL.map(|bug| bug.to_string()).join(", ")
+}
+
+impl FromStr for Bug {
+    type Err = BugError;
+
+    fn from_str(text: &str) -> Result<Self, BugError> {
+        let mut bugs = Self::ALL.into_iter();
+        let named = bugs.find(|bug| bug.to_string() == text);
+        named.ok_or_else(|| BugError(text.to_owned()))
+    }
+}

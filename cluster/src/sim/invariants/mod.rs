@@ -1,0 +1,32 @@
+//! What must be true after each event, one property a file.
+
+mod agreement;
+mod ahead;
+mod ending;
+mod fencing;
+mod history;
+mod order;
+mod steps;
+
+use super::record::Record;
+
+/// A property of the record; the text says how it is broken.
+type Check = fn(&Record) -> Result<(), String>;
+
+/// All invariants with their names. Where one mistake breaks several, the first is reported: causes
+/// stand before their consequences.
+const ALL: [(&str, Check); 7] = [
+    ("history", history::check),
+    ("fencing", fencing::check),
+    ("order", order::check),
+    ("steps", steps::check),
+    ("agreement", agreement::check),
+    ("ahead", ahead::check),
+    ("ending", ending::check),
+];
+
+/// The name of the first invariant that does not hold, and why not.
+pub(super) fn check(record: &Record) -> Result<(), (&'static str, String)> {
+    ALL.iter()
+        .try_for_each(|(name, check)| check(record).map_err(|text| (*name, text)))
+}

@@ -1,0 +1,31 @@
+//! Order: a step sums every bucket of every member of the view, once, in rank order.
+
+use crate::id::Rank;
+use crate::sim::record::Record;
+
+pub(super) fn check(record: &Record) -> Result<(), String> {
+    for (applied, _) in record.fresh_applied() {
+        let Some(view) = record.view_of(applied.node) else {
+            return Err(format!("node {} trains without a view", applied.node));
+        };
+        let buckets = |rank: Rank| (0..record.buckets).map(move |bucket| (rank, bucket));
+        let expected = (0..view.size()).flat_map(buckets);
+        let keys = applied.frames.iter().map(|frame| frame.key);
+        if !keys.clone().map(|key| (key.rank, key.bucket)).eq(expected) {
+            return Err(format!(
+                "node {} sums (rank, bucket) {:?} in step {} of a view of {} members",
+                applied.node,
+                keys.map(|key| (key.rank, key.bucket)).collect::<Vec<_>>(),
+                applied.step,
+                view.size()
+            ));
+        }
+        if let Some(key) = keys.clone().find(|key| key.step != applied.step) {
+            return Err(format!(
+                "node {} sums a frame of step {} in step {}",
+                applied.node, key.step, applied.step
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! A deterministic simulator of whole clusters.
+//!
+//! One seed decides everything: how many nodes there are and how fast, what their clocks show, when
+//! they start, how long each message takes, which frames arrive twice, which come from strangers,
+//! what breaks and when. The simulator drives the same machines as the real shells do, one
+//! [`Coordinator`](crate::coordinator::Coordinator) and any number of
+//! [`Node`](crate::node::Node)s, and judges the whole history after each event:
+//!
+//! ```text
+//!   seed ─▶ scenario ─▶ world ── one happening ──▶ machines ── commands ──▶ world ─▶ record
+//!             faults      ▲                                                  │         │
+//!                         └──────────── queue of what is to come ◀───────────┘     invariants
+//! ```
+//!
+//! What it takes for granted about the real world: a connection delivers in order what it delivers
+//! (as TCP), but can break at any time and lose what is on its way; a node that is frozen finds
+//! all that it missed when it thaws; frames that come before the view wait at the stream; an
+//! operator starts a process that failed again, until the run is over; storage may be slow but does
+//! not lie. A replica is a hash chain over all that was ever applied, in order.
+//!
+//! Nothing here draws on time, threads, hashing or the machine. The only randomness is a
+//! SplitMix64 of the seed.
+//!
+//! A [`Violation`] prints the command that shows it again, event by event. That the invariants can
+//! fail is shown by planting each [`Bug`].
+
+mod bug;
+mod clock;
+mod coordinator_shell;
+mod fault;
+mod invariants;
+mod network;
+mod node_shell;
+mod process;
+mod queue;
+mod random;
+mod record;
+mod replica;
+mod scenario;
+mod timing;
+mod wires;
+mod world;
+
+use std::fmt;
+
+use crate::coordinator::Outcome;
+use crate::id::Millis;
+
+pub use bug::{Bug, BugError};
+use world::World;
+
+/// What is simulated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Up to so many faults strike a run, and at least one; 0 for none.
+    pub faults: u64,
+    /// A mistake in the simulated shells.
+    pub bug: Option<Bug>,
+}
+
+/// How a simulated run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All members hold the same final replica.
+    Completed,
+    /// The coordinator ended it early.
+    Failed,
+    /// The coordinator crashed, and the nodes gave up.
+    Orphaned,
+}
+
+/// A simulation in which every invariant held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How the run ended.
+    pub ended: Ended,
+    /// Events that the machines have handled.
+    pub events: u64,
+    /// Simulated time.
+    pub elapsed: Millis,
+    /// Frames that counted.
+    pub kept: u64,
+    /// Frames that did not count.
+    pub dropped: u64,
+}
+
+/// An invariant that did not hold.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(
+    "seed {seed}, at {time} ms: {invariant}: {text}\nto see it: {command}",
+    command = self.command()
+)]
+pub struct Violation {
+    /// The simulation's seed.
+    pub seed: u64,
+    /// What was simulated.
+    pub options: Options,
+    /// When it was seen.
+    pub time: Millis,
+    /// The invariant.
+    pub invariant: &'static str,
+    /// How it does not hold.
+    pub text: String,
+}
+
+impl Violation {
+    /// The command that simulates the same again and prints each event.
+    pub fn command(&self) -> String {
+        let Options { faults, bug } = self.options;
+        let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
+        format!(
+            "cargo run -p ecq-cluster --example simulate -- --seed {} --faults {faults}{bug}",
+            self.seed
+        )
+    }
+}
+
+/// Simulates one run.
+pub fn simulate(seed: u64, options: Options) -> Result<Report, Violation> {
+    watch(seed, options, &mut |_, _| ())
+}
+
+/// Simulates one run and shows what happens, with its time.
+pub fn watch(
+    seed: u64,
+    options: Options,
+    watch: &mut dyn FnMut(Millis, &dyn fmt::Debug),
+) -> Result<Report, Violation> {
+    let mut world = World::new(seed, options, watch);
+    loop {
+        world.record.idle = !world.proceed();
+        world.record.over = world.over();
+        invariants::check(&world.record).map_err(|(invariant, text)| Violation {
+            seed,
+            options,
+            time: world.record.now,
+            invariant,
+            text,
+        })?;
+        world.record.settle();
+        if world.record.over {
+            let ended = match world.record.outcome {
+                Some((_, Outcome::Completed { .. })) => Ended::Completed,
+                Some((_, Outcome::Failed(_))) => Ended::Failed,
+                None => Ended::Orphaned,
+            };
+            return Ok(Report {
+                ended,
+                events: world.events,
+                elapsed: world.record.now,
+                kept: world.kept,
+                dropped: world.dropped,
+            });
+        }
+    }
+}

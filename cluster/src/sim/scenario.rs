@@ -1,0 +1,142 @@
+//! What a seed decides before anything happens.
+
+use crate::config::RunConfig;
+use crate::id::{Millis, NodeId, Rank, Step};
+use crate::message::Hello;
+
+use super::clock::Clock;
+use super::fault::Fault;
+use super::random::SplitMix64;
+use super::timing::{self, FREEZE, PACE, START};
+
+/// How a node's process is started.
+#[derive(Clone, Debug)]
+pub(super) struct Launch {
+    pub(super) run: Option<String>,
+    pub(super) version: &'static str,
+    pub(super) rank: Option<Rank>,
+    /// How many times as long as others the node takes.
+    pub(super) pace: u64,
+    pub(super) clock: Clock,
+}
+
+impl Launch {
+    pub(super) fn hello(&self, node: NodeId) -> Hello {
+        Hello {
+            run: self.run.clone(),
+            rank: self.rank,
+            version: self.version.to_owned(),
+            address: format!("node-{node}"),
+        }
+    }
+}
+
+/// A run and everything that will disturb it.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    pub(super) config: RunConfig,
+    pub(super) steps: Step,
+    /// Frames of a contribution.
+    pub(super) buckets: u32,
+    pub(super) launches: Vec<(Millis, Launch)>,
+    pub(super) faults: Vec<(Millis, Fault)>,
+}
+
+pub(super) const RUN: &str = "simulated";
+pub(super) const VERSION: &str = "1.0.0";
+
+const NODES_MAX: u64 = 5;
+const STEPS_MAX: u64 = 8;
+const BUCKETS_MAX: u32 = 3;
+
+impl Scenario {
+    /// A run that 1 to `faults` faults will strike, or none if that is 0.
+    pub(super) fn draw(random: &mut SplitMix64, faults: u64) -> Self {
+        let nodes = random.within(&(1..=NODES_MAX)) as u32;
+        let steps = random.within(&(1..=STEPS_MAX));
+        let buckets = random.within(&(1..=u64::from(BUCKETS_MAX))) as u32;
+        let launches = launches(random, nodes);
+        let busy = START.end() + 100 * steps; // Most runs are over by then.
+        let count = if faults == 0 {
+            0
+        } else {
+            random.within(&(1..=faults))
+        };
+        let strike = |_| (random.within(&(0..=busy)), Fault::draw(random));
+        Self {
+            faults: (0..count).map(strike).collect(),
+            config: config(nodes, steps, random.within(&(1..=4))),
+            steps,
+            buckets,
+            launches,
+        }
+    }
+
+    /// The time at which any run must have ended.
+    pub(super) fn end_max(&self) -> Millis {
+        let starts = self.launches.iter().map(|(time, _)| *time);
+        let faults = self.faults.iter().map(|(time, _)| time + FREEZE.end());
+        starts.chain(faults).max().unwrap_or(0) + timing::run_max(self.steps)
+    }
+}
+
+/// As many sound nodes as the run needs, and now and then one that is too many or mistaken.
+fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
+    let sound = |random: &mut SplitMix64, rank| Launch {
+        run: random.one_in(2).then(|| RUN.to_owned()),
+        version: VERSION,
+        rank,
+        pace: if random.one_in(6) {
+            random.within(&PACE)
+        } else {
+            1
+        },
+        clock: Clock::draw(random),
+    };
+    let mut launches: Vec<Launch> = (0..nodes)
+        .map(|rank| {
+            let rank = random.one_in(3).then_some(rank);
+            sound(random, rank)
+        })
+        .collect();
+    let odd = sound(random, None);
+    match random.within(&(0..=7)) {
+        0 => launches.push(odd),
+        1 => launches.push(Launch {
+            run: Some("another".into()),
+            ..odd
+        }),
+        2 => launches.push(Launch {
+            version: "0.9.0",
+            ..odd
+        }),
+        3 => launches.push(Launch {
+            rank: Some(nodes),
+            ..odd
+        }),
+        _ => {}
+    }
+    let start = |launch| (random.within(&START), launch);
+    launches.into_iter().map(start).collect()
+}
+
+fn config(nodes: u32, steps: Step, digest_every: Step) -> RunConfig {
+    RunConfig {
+        name: RUN.into(),
+        nodes,
+        data: "none".into(),
+        data_dir: None,
+        model: "hash chain".into(),
+        hidden: Vec::new(),
+        codec: "none".into(),
+        steps: Some(steps),
+        epochs: None,
+        batch_size: 1,
+        lr: 1.0,
+        lr_schedule: "constant".into(),
+        momentum: 0.0,
+        seed: 0,
+        digest_every,
+        lease_seconds: timing::LEASE as f64 / 1e3,
+    }
+}

@@ -1,0 +1,52 @@
+//! How long things take in the simulated world, in milliseconds.
+
+use std::ops::RangeInclusive;
+
+use crate::id::{Millis, Step};
+
+/// A message on its way, or the news that a connection broke.
+pub(super) const DELAY: RangeInclusive<Millis> = 0..=40;
+/// A copy of a frame, or a stranger's, on its way.
+pub(super) const STRAY: RangeInclusive<Millis> = 0..=250;
+/// Loading data and initialising the replica.
+pub(super) const PREPARE: RangeInclusive<Millis> = 1..=200;
+/// Storing a view durably.
+pub(super) const PERSIST: RangeInclusive<Millis> = 0..=200;
+/// Computing a contribution at pace 1.
+pub(super) const COMPUTE: RangeInclusive<Millis> = 1..=20;
+/// Applying a step at pace 1.
+pub(super) const APPLY: RangeInclusive<Millis> = 1..=10;
+/// Evaluating and handing over the model.
+pub(super) const DELIVER: RangeInclusive<Millis> = 1..=100;
+/// How many times as long as others a slow node takes.
+pub(super) const PACE: RangeInclusive<u64> = 2..=10;
+/// Between the start of the first and the last process of a run.
+pub(super) const START: RangeInclusive<Millis> = 0..=500;
+/// How long an operator takes to start a process again.
+pub(super) const RESTART: RangeInclusive<Millis> = 10..=300;
+/// How long a process is frozen: up to several leases.
+pub(super) const FREEZE: RangeInclusive<Millis> = 20..=2500;
+/// How long a node tries to reach a peer that does not answer.
+pub(super) const CONNECT: Millis = 400;
+/// Silence after which a node is lost.
+pub(super) const LEASE: Millis = 600;
+/// A node speaks at least this often.
+pub(super) const HEARTBEAT: Millis = 100;
+/// How much faster or slower than true time a clock may go, in parts per million.
+pub(super) const DRIFT: u64 = 20_000;
+
+/// Time within which the loss of a member is known to the coordinator: the lease on the slowest
+/// clock, and the last words before it.
+pub(super) const LOSS_MAX: Millis = LEASE + LEASE / 20 + 2 * *DELAY.end();
+
+/// Time within which a node knows that the run has ended: it says hello, and has its answer.
+pub(super) const NEWS_MAX: Millis = 3 * *DELAY.end();
+
+/// Longest that a run of `steps` steps takes from the moment at which all processes are started and
+/// nothing is disturbed any more: lost nodes are noticed and replaced, and everything is slow.
+pub(super) fn run_max(steps: Step) -> Millis {
+    let replace = LOSS_MAX + CONNECT + 2 * (RESTART.end() + NEWS_MAX);
+    let prepare = PREPARE.end() + PERSIST.end() + 4 * DELAY.end();
+    let step = PACE.end() * (COMPUTE.end() + APPLY.end()) + DELAY.end();
+    replace + prepare + (steps + 1) * step + DELIVER.end() + LOSS_MAX + NEWS_MAX
+}

@@ -1,0 +1,181 @@
+//! Whatever is said, in whatever order: no machine panics, ends twice or acts after its end.
+
+use ecq_cluster::coordinator::{self, Coordinator};
+use ecq_cluster::node::{self, Node};
+use ecq_cluster::{
+    Digest, Failure, Fingerprint, FrameKey, Hello, Member, Refusal, RunConfig, ToCoordinator,
+    ToNode, View,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+fn digest() -> impl Strategy<Value = Digest> {
+    (0..2_u8).prop_map(|byte| Digest([byte; 32]))
+}
+
+/// Small numbers, so that they often mean something, and now and then the largest.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![9 => 0..4_u64, 1 => Just(u64::MAX)]
+}
+
+fn small() -> impl Strategy<Value = u32> {
+    prop_oneof![9 => 0..4_u32, 1 => Just(u32::MAX)]
+}
+
+fn fingerprint() -> impl Strategy<Value = Fingerprint> {
+    let fields = (digest(), prop_oneof![9 => Just(0_u8), 1 => Just(1)]);
+    fields.prop_map(|(replica, data)| Fingerprint {
+        replica,
+        data: Digest([data; 32]),
+        parameters: 1,
+        samples: 1,
+    })
+}
+
+fn failure() -> impl Strategy<Value = Failure> {
+    Just(Failure::Stopped("told to".into()))
+}
+
+fn hello() -> impl Strategy<Value = Hello> {
+    proptest::option::of(small()).prop_map(|rank| Hello {
+        run: None,
+        rank,
+        version: "1".into(),
+        address: String::new(),
+    })
+}
+
+fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
+    prop_oneof![
+        4 => hello().prop_map(ToCoordinator::Hello),
+        4 => fingerprint().prop_map(ToCoordinator::Prepared),
+        1 => Just(ToCoordinator::Heartbeat),
+        2 => (number(), digest()).prop_map(|(step, digest)| ToCoordinator::Digest { step, digest }),
+        1 => (number(), small()).prop_map(|(view, rank)| {
+            ToCoordinator::PeerLost { view, rank, reason: String::new() }
+        }),
+        2 => digest().prop_map(|digest| ToCoordinator::Finished { steps: 1, digest }),
+        1 => failure().prop_map(ToCoordinator::Leave),
+    ]
+}
+
+fn coordinator_event() -> impl Strategy<Value = coordinator::Event> {
+    use coordinator::Event;
+    prop_oneof![
+        20 => (0..4_u64, to_coordinator())
+            .prop_map(|(from, message)| Event::Message { from, message }),
+        1 => (0..4_u64).prop_map(Event::Disconnected),
+        4 => number().prop_map(Event::Persisted),
+        1 => Just(Event::Stop(String::new())),
+        4 => Just(Event::Tick),
+    ]
+}
+
+fn view() -> impl Strategy<Value = View> {
+    (number(), number(), vec(0..4_u64, 0..4)).prop_map(|(number, first_step, nodes)| {
+        let member = |node| Member {
+            node,
+            address: String::new(),
+        };
+        let members = nodes.into_iter().map(member).collect();
+        View {
+            number,
+            first_step,
+            members,
+        }
+    })
+}
+
+fn node_event() -> impl Strategy<Value = node::Event> {
+    use node::Event;
+    let said = prop_oneof![
+        4 => (0..4_u64).prop_map(|node| ToNode::Welcome { node, config: String::new() }),
+        8 => view().prop_map(ToNode::Install),
+        1 => Just(ToNode::Refused(Refusal::Full { nodes: 1 })),
+        1 => Just(ToNode::End),
+        1 => failure().prop_map(ToNode::Abort),
+    ];
+    let prepared = (fingerprint(), 1..3_u32, 1..4_u64, 1..3_u64);
+    let frame = (number(), number(), small(), small());
+    prop_oneof![
+        9 => said.prop_map(Event::Message),
+        5 => prepared.prop_map(|(fingerprint, buckets, steps, digest_every)| Event::Prepared {
+            fingerprint, buckets, steps, digest_every,
+        }),
+        4 => Just(Event::Linked),
+        12 => frame.prop_map(|(view, step, rank, bucket)| {
+            Event::Frame(FrameKey { view, step, rank, bucket })
+        }),
+        6 => number().prop_map(Event::Contributed),
+        4 => (number(), proptest::option::of(digest()))
+            .prop_map(|(step, digest)| Event::Applied { step, digest }),
+        2 => Just(Event::Delivered),
+        1 => small().prop_map(|rank| Event::PeerLost { rank, reason: String::new() }),
+        1 => Just(Event::CoordinatorLost(String::new())),
+        1 => failure().prop_map(Event::Failed),
+        4 => Just(Event::Tick),
+    ]
+}
+
+const CONFIG: &str = r#"
+name = "any"
+nodes = 2
+data = ""
+model = ""
+hidden = []
+codec = ""
+steps = 1
+batch-size = 1
+lr = 1.0
+lr-schedule = ""
+momentum = 0.0
+seed = 0
+digest-every = 1
+lease-seconds = 1.0
+"#;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn the_coordinator_concludes_once_and_says_nothing_more(
+        events in vec((0..1500_u64, coordinator_event()), 0..60)
+    ) {
+        let config = RunConfig::from_toml(CONFIG).expect("it is complete");
+        let mut machine = Coordinator::new(&config, String::new(), "1".into());
+        let (mut now, mut over) = (0, false);
+        for (passed, event) in events {
+            now += passed / 20;
+            let mut out = Vec::new();
+            machine.handle(now, event, &mut out);
+            prop_assert!(!over || out.is_empty());
+            let ends = |command: &_| matches!(command, coordinator::Command::Conclude(_));
+            if let Some(place) = out.iter().position(ends) {
+                prop_assert_eq!(place + 1, out.len(), "nothing follows");
+                over = true;
+            }
+            prop_assert!(!over || machine.deadline().is_none());
+        }
+    }
+
+    #[test]
+    fn a_node_exits_once_and_does_nothing_more(
+        events in vec((0..200_u64, node_event()), 0..60)
+    ) {
+        let hello = Hello { run: None, rank: None, version: "1".into(), address: String::new() };
+        let mut machine = Node::new(0, hello, 100, &mut Vec::new());
+        let (mut now, mut over) = (0, false);
+        for (passed, event) in events {
+            now += passed;
+            let mut out = Vec::new();
+            machine.handle(now, event, &mut out);
+            prop_assert!(!over || out.is_empty());
+            let ends = |command: &_| matches!(command, node::Command::Exit(_));
+            if let Some(place) = out.iter().position(ends) {
+                prop_assert_eq!(place + 1, out.len(), "nothing follows");
+                over = true;
+            }
+            prop_assert!(over || machine.deadline().is_some_and(|deadline| deadline > now));
+        }
+    }
+}
