@@ -4,8 +4,6 @@ mod report;
 mod results;
 mod spec;
 
-use std::path::PathBuf;
-
 use crate::cli::ExperimentArgs;
 use crate::exit::{Code, Failed};
 use crate::launch;
@@ -46,7 +44,8 @@ pub(crate) async fn command(args: ExperimentArgs) -> Result<(), Failed> {
     }
     report::write(&spec, &results, &out)?;
     if !args.keep_runs {
-        std::fs::remove_dir_all(&runs).map_err(|error| cannot("remove", &runs, &error))?;
+        std::fs::remove_dir_all(&runs)
+            .map_err(|error| Failed::io(format!("cannot remove {}: {error}", runs.display())))?;
     }
     let failures = results.iter().filter(|cell| cell.outcome.is_err()).count();
     if failures > 0 {
@@ -54,8 +53,4 @@ pub(crate) async fn command(args: ExperimentArgs) -> Result<(), Failed> {
         return Err(Failed::new(Code::Child(Code::Internal.number()), text));
     }
     Ok(())
-}
-
-fn cannot(verb: &str, path: &PathBuf, error: &std::io::Error) -> Failed {
-    Failed::io(format!("cannot {verb} {}: {error}", path.display()))
 }

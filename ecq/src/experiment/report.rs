@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ecq_coordinator::Summary;
 
-use super::results::{Cell, mean_and_deviation, smoothed};
+use super::results::{Cell, Sample, mean_and_deviation, smoothed};
 use super::spec::Spec;
 use crate::exit::{Code, Failed};
 use crate::plot::{Figure, Line, Panel, Point};
@@ -74,7 +74,7 @@ fn table(spec: &Spec, cells: &[Cell]) -> String {
 }
 
 fn figure(spec: &Spec, cells: &[Cell]) -> Figure {
-    let panel = |x_label: &str, x_log: bool, x: fn((f64, f64, f64)) -> f64| Panel {
+    let panel = |x_label: &str, x_log: bool, x: fn(&Sample) -> f64| Panel {
         x_label: x_label.to_owned(),
         y_label: "training loss".to_owned(),
         x_log,
@@ -86,8 +86,8 @@ fn figure(spec: &Spec, cells: &[Cell]) -> Figure {
             .collect(),
     };
     let panels = vec![
-        panel("steps", false, |(step, _, _)| step),
-        panel("bytes sent by a node", true, |(_, bytes, _)| bytes),
+        panel("steps", false, |sample| sample.steps),
+        panel("bytes sent by a node", true, |sample| sample.bytes),
     ];
     Figure {
         title: spec.title.clone(),
@@ -96,23 +96,21 @@ fn figure(spec: &Spec, cells: &[Cell]) -> Figure {
 }
 
 /// The mean over seeds, with the range over seeds as the band.
-fn line(codec: &str, cells: &[Cell], x: fn((f64, f64, f64)) -> f64) -> Line {
-    let runs: Vec<_> = cells
+fn line(codec: &str, cells: &[Cell], x: fn(&Sample) -> f64) -> Line {
+    let runs: Vec<Vec<Sample>> = cells
         .iter()
         .filter(|cell| cell.codec == codec && cell.outcome.is_ok())
         .map(|cell| smoothed(&cell.curve, cell.curve.len().div_ceil(POINTS)))
         .collect();
     let length = runs.iter().map(Vec::len).min().unwrap_or(0);
     let point = |i: usize| {
-        let mean = |of: &dyn Fn(&Vec<(f64, f64, f64)>) -> f64| {
-            mean_and_deviation(&runs.iter().map(of).collect::<Vec<_>>()).0
-        };
-        let losses = || runs.iter().map(|run| run[i].2);
+        let samples: Vec<Sample> = runs.iter().map(|run| run[i]).collect();
+        let losses: Vec<f64> = samples.iter().map(|sample| sample.loss).collect();
         Point {
-            x: mean(&|run| x(run[i])),
-            y: mean(&|run| run[i].2),
-            low: losses().fold(f64::INFINITY, f64::min),
-            high: losses().fold(f64::NEG_INFINITY, f64::max),
+            x: mean_and_deviation(&samples.iter().map(x).collect::<Vec<_>>()).0,
+            y: mean_and_deviation(&losses).0,
+            low: losses.iter().copied().fold(f64::INFINITY, f64::min),
+            high: losses.iter().copied().fold(f64::NEG_INFINITY, f64::max),
         }
     };
     Line {

@@ -79,15 +79,27 @@ pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
     )
 }
 
+/// Where a curve is after some steps.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Sample {
+    pub(super) steps: f64,
+    pub(super) bytes: f64,
+    pub(super) loss: f64,
+}
+
 /// The mean of each `window` consecutive losses: a mini-batch's loss is too noisy to look at.
-pub(super) fn smoothed(curve: &[Measure], window: usize) -> Vec<(f64, f64, f64)> {
+pub(super) fn smoothed(curve: &[Measure], window: usize) -> Vec<Sample> {
     curve
         .chunks(window.max(1))
         .filter_map(|chunk| {
             let last = chunk.last()?;
             let losses: Option<Vec<f64>> = chunk.iter().map(|m| m.train_loss).collect();
             let (mean, _) = mean_and_deviation(&losses?);
-            Some((last.step as f64, last.bytes_sent_total, mean))
+            Some(Sample {
+                steps: last.step as f64,
+                bytes: last.bytes_sent_total,
+                loss: mean,
+            })
         })
         .collect()
 }
@@ -105,7 +117,14 @@ mod tests {
 {"step":4,"train_loss":3.0,"bytes_sent_total":40.0}"#;
         let curve = curve(text);
         assert_eq!(curve.len(), 4);
-        assert_eq!(smoothed(&curve, 2), [(4.0, 40.0, 2.0)]);
+        assert_eq!(
+            smoothed(&curve, 2),
+            [Sample {
+                steps: 4.0,
+                bytes: 40.0,
+                loss: 2.0
+            }]
+        );
     }
 
     #[test]
