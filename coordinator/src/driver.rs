@@ -180,7 +180,7 @@ impl Driver {
         match words {
             NodeWords::Reports(reports) => self.metrics.report(rank, reports)?,
             NodeWords::Evaluation(evaluation) => {
-                tracing::info!(
+                tracing::debug!(
                     steps = evaluation.steps,
                     loss = format!("{:.4}", evaluation.loss),
                     accuracy = format!("{:.2} %", evaluation.accuracy * 100.0),

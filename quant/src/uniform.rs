@@ -41,17 +41,17 @@ impl Uniform {
         values: &mut [f32],
         symbols: &mut [u8],
     ) {
-        let levels = f32::from(self.levels);
-        let per_unit = levels / scale;
+        let levels = i32::from(self.levels);
+        let per_unit = f32::from(self.levels) / scale;
         let unit = self.unit(scale);
         for (i, (value, symbol)) in (index..).zip(values.iter_mut().zip(symbols)) {
-            // At most s: rounding of the product may lift the largest value past it.
-            let level = (value.abs() * per_unit + rounding.uniform(i))
-                .floor()
-                .min(levels);
-            let signed = level.copysign(*value);
+            // Truncation rounds down, since nothing here is negative. Rounding of the product may
+            // lift the largest value past s.
+            let level = (value.abs() * per_unit + rounding.uniform(i)) as i32;
+            let level = level.min(levels);
+            let signed = if *value < 0.0 { -level } else { level };
             *symbol = (signed + levels) as u8;
-            *value -= signed * unit;
+            *value -= signed as f32 * unit;
         }
     }
 
