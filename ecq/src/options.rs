@@ -236,7 +236,7 @@ mod tests {
     fn names_carry_the_time() {
         assert_eq!(timestamp(0), "19700101-000000");
         assert_eq!(timestamp(951_827_696), "20000229-123456");
-        assert_eq!(timestamp(1_795_439_335), "20261123-124855");
+        assert_eq!(timestamp(1_795_439_335), "20261123-130855");
         let resolved = RunOptions::default()
             .resolve(0)
             .expect("defaults are valid");

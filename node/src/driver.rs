@@ -102,7 +102,7 @@ impl Driver {
             version: ecq_proto::VERSION.to_owned(),
             address: advertised(&options, incoming.address().port()).await?,
         };
-        tracing::debug!(listen = %incoming.address(), advertise = hello.address, "listening");
+        tracing::info!(pid = std::process::id(), address = hello.address, "started");
         let mut commands = Vec::new();
         let machine = Node::new(0, hello, HEARTBEAT, &mut commands);
         Ok(Self {
