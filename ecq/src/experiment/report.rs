@@ -4,17 +4,14 @@ use std::path::Path;
 
 use ecq_coordinator::Summary;
 
-use super::results::{Cell, Sample, mean_and_deviation, smoothed};
+use super::results::{Cell, Sample, mean_and_deviation};
 use super::spec::Spec;
 use crate::exit::{Code, Failed};
 use crate::plot::{Figure, Line, Panel, Point};
 
-/// Points a line has in a plot, about.
-const POINTS: usize = 60;
-
 /// Writes `table.md`, `loss.svg` and `results.json` into `out`.
 pub(super) fn write(spec: &Spec, cells: &[Cell], out: &Path) -> Result<(), Failed> {
-    let json = serde_json::to_string_pretty(cells)
+    let json = serde_json::to_string(cells)
         .map_err(|error| Failed::new(Code::Internal, error.to_string()))?;
     let files = [
         ("table.md", table(spec, cells)),
@@ -97,12 +94,12 @@ fn figure(spec: &Spec, cells: &[Cell]) -> Figure {
 
 /// The mean over seeds, with the range over seeds as the band.
 fn line(codec: &str, cells: &[Cell], x: fn(&Sample) -> f64) -> Line {
-    let runs: Vec<Vec<Sample>> = cells
+    let runs: Vec<&Vec<Sample>> = cells
         .iter()
         .filter(|cell| cell.codec == codec && cell.outcome.is_ok())
-        .map(|cell| smoothed(&cell.curve, cell.curve.len().div_ceil(POINTS)))
+        .map(|cell| &cell.curve)
         .collect();
-    let length = runs.iter().map(Vec::len).min().unwrap_or(0);
+    let length = runs.iter().map(|run| run.len()).min().unwrap_or(0);
     let point = |i: usize| {
         let samples: Vec<Sample> = runs.iter().map(|run| run[i]).collect();
         let losses: Vec<f64> = samples.iter().map(|sample| sample.loss).collect();

@@ -14,18 +14,21 @@ pub(super) struct Cell {
     pub(super) seed: u64,
     /// Its summary, or why there is none.
     pub(super) outcome: Result<Summary, String>,
-    /// Training loss by step.
-    pub(super) curve: Vec<Measure>,
+    /// Training loss along the way.
+    pub(super) curve: Vec<Sample>,
 }
 
 /// A line of `metrics.jsonl` that holds a step.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
-pub(super) struct Measure {
-    pub(super) step: u64,
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+struct Measure {
+    step: u64,
     /// Null in the file where it was not finite.
-    pub(super) train_loss: Option<f64>,
-    pub(super) bytes_sent_total: f64,
+    train_loss: Option<f64>,
+    bytes_sent_total: f64,
 }
+
+/// Points of a curve, about.
+const POINTS: usize = 60;
 
 impl Cell {
     /// Reads what a run has left in its directory.
@@ -37,7 +40,10 @@ impl Cell {
     ) -> Result<Self, Failed> {
         let path = run_dir.join("metrics.jsonl");
         let curve = match std::fs::read_to_string(&path) {
-            Ok(text) => curve(&text),
+            Ok(text) => {
+                let curve = curve(&text);
+                smoothed(&curve, curve.len().div_ceil(POINTS))
+            }
             // A run that failed early has measured nothing.
             Err(_) if ended.is_err() => Vec::new(),
             Err(error) => {
@@ -80,7 +86,7 @@ pub(super) fn mean_and_deviation(values: &[f64]) -> (f64, f64) {
 }
 
 /// Where a curve is after some steps.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Sample {
     pub(super) steps: f64,
     pub(super) bytes: f64,
@@ -88,7 +94,7 @@ pub(super) struct Sample {
 }
 
 /// The mean of each `window` consecutive losses: a mini-batch's loss is too noisy to look at.
-pub(super) fn smoothed(curve: &[Measure], window: usize) -> Vec<Sample> {
+fn smoothed(curve: &[Measure], window: usize) -> Vec<Sample> {
     curve
         .chunks(window.max(1))
         .filter_map(|chunk| {
