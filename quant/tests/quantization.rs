@@ -1,0 +1,178 @@
+//! What comes out of a codec, for ordinary gradients and for all others.
+
+mod gradients;
+
+use ecq_quant::{Encoder, Layout};
+use gradients::{SEED, decode, encode, gaussian, norm_squared, round_trip, spec};
+use proptest::prelude::*;
+
+const CODECS: [&str; 8] = [
+    "fp32",
+    "fp16",
+    "qsgd",
+    "qsgd:levels=1,norm=l2",
+    "qsgd:levels=127,bucket=tensor,coding=rans",
+    "ecq",
+    "ecq:preset=paper",
+    "ecq:preset=one-level,coding=pack",
+];
+
+proptest! {
+    /// |q − v| ≤ scale/s for each element, and signs are never turned.
+    #[test]
+    fn an_element_moves_by_at_most_one_level(
+        values in proptest::collection::vec(-1e3_f32..1e3, 1..300),
+        levels in 1u8..=127,
+    ) {
+        let found = round_trip(&format!("qsgd:levels={levels},bucket=64"), &values);
+        for (group, found) in values.chunks(64).zip(found.chunks(64)) {
+            let scale = group.iter().fold(0.0_f32, |a, v| a.max(v.abs()));
+            for (v, q) in group.iter().zip(found) {
+                let step = scale / f32::from(levels);
+                prop_assert!((q - v).abs() <= step * 1.0001, "{} became {}", v, q);
+                prop_assert!(q * v >= 0.0);
+            }
+        }
+    }
+
+    #[test]
+    fn casts_are_those_of_ieee(values in proptest::collection::vec(any::<f32>(), 0..100)) {
+        let finite = |v: &f32| if v.is_finite() { *v } else { 0.0 };
+        let expected: Vec<f32> = values.iter().map(finite).collect();
+        prop_assert_eq!(&round_trip("fp32", &values), &expected);
+        let halved = round_trip("fp16", &values);
+        for (v, q) in expected.iter().zip(halved) {
+            let saturated = half::f16::from_f32(v.clamp(-65504.0, 65504.0)).to_f32();
+            prop_assert_eq!(q, saturated);
+        }
+    }
+
+    /// T3 and more: whatever bits come in, finite numbers go out.
+    #[test]
+    fn whatever_goes_in_no_nan_comes_out(
+        bits in proptest::collection::vec(any::<u32>(), 1..200),
+        codec in 0..CODECS.len(),
+    ) {
+        let values: Vec<f32> = bits.iter().map(|b| f32::from_bits(*b)).collect();
+        let found = round_trip(CODECS[codec], &values);
+        prop_assert!(found.iter().all(|q| q.is_finite()));
+    }
+}
+
+/// T1: scales come from magnitudes, whatever the signs.
+#[test]
+fn buckets_of_one_sign_one_value_or_one_element() {
+    for codec in ["qsgd", "qsgd:levels=1", "ecq", "ecq:levels=7"] {
+        for value in [-2.5_f32, 2.5, -1e-3, 1e20] {
+            let constant = [value; 700];
+            assert_eq!(round_trip(codec, &constant), constant, "{codec}");
+            assert_eq!(round_trip(codec, &[value]), [value], "{codec}");
+        }
+        let negative: Vec<f32> = (1..600).map(|i| -(i as f32)).collect();
+        let found = round_trip(codec, &negative);
+        assert!(
+            found.iter().all(|q| *q <= 0.0) && found[598] == -599.0,
+            "{codec}"
+        );
+    }
+}
+
+/// T2: rounding is neither truncation nor anything else with a bias.
+#[test]
+fn the_mean_over_many_roundings_is_the_value() {
+    let values: Vec<f32> = (-20..=20).map(|i| i as f32 / 20.0).collect();
+    const DRAWS: u64 = 4000;
+    for (text, step) in [
+        ("qsgd:levels=1", 1.0),
+        ("qsgd:levels=3", 1.0 / 3.0),
+        ("qsgd", 0.25),
+    ] {
+        let spec = spec(text);
+        let mut encoder = Encoder::new(&spec, &Layout::new([values.len()]), SEED);
+        let mut sums = vec![0.0; values.len()];
+        for draw in 0..DRAWS {
+            let (frame, _) = encode(&mut encoder, draw, &values);
+            let found = decode(&spec, draw, &frame, values.len());
+            sums.iter_mut()
+                .zip(found)
+                .for_each(|(sum, q)| *sum += f64::from(q));
+        }
+        // The deviation of one rounding is at most half a step.
+        let sigma = step / 2.0 / (DRAWS as f64).sqrt();
+        for (value, sum) in values.iter().zip(sums) {
+            let bias = sum / DRAWS as f64 - f64::from(*value);
+            assert!(bias.abs() < 4.5 * sigma, "{text}: {value} is off by {bias}");
+        }
+    }
+}
+
+/// T3: zero, subnormal and huge groups, NaN and infinity.
+#[test]
+fn groups_without_a_usable_scale_are_sent_as_zeros() {
+    let good = [3.0, -1.0, 2.0, 0.5];
+    let bad: [[f32; 4]; 6] = [
+        [0.0; 4],
+        [1e-40; 4],
+        [-1e-38, 1e-35, 0.0, 0.0],
+        [f32::NAN, 1.0, 1.0, 1.0],
+        [1.0, f32::INFINITY, 1.0, 1.0],
+        [f32::NEG_INFINITY; 4],
+    ];
+    for bad in bad {
+        let values = [good, bad, good].concat();
+        let spec = spec("ecq:bucket=4,levels=100");
+        let mut encoder = Encoder::new(&spec, &Layout::new([12]), SEED);
+        let (frame, stats) = encode(&mut encoder, 0, &values);
+        let found = decode(&spec, 0, &frame, 12);
+        assert_eq!(found[4..8], [0.0; 4], "{bad:?}");
+        assert!((found[0] - 3.0).abs() < 0.1 && (found[8] - 3.0).abs() < 0.1);
+        let finite = bad.iter().all(|v| v.is_finite());
+        assert_eq!(stats.nonfinite_groups, u64::from(!finite));
+        // What can be kept is kept, and nothing of a group that cannot be trusted.
+        let kept = if finite { bad } else { [0.0; 4] };
+        assert_eq!(encoder.residual()[4..8], kept);
+        assert!(stats.omega().is_finite());
+    }
+    let huge = [1e38, -1e38, 3e38, 0.0];
+    assert_eq!(round_trip("qsgd:levels=1,bucket=4", &huge)[2], 3e38);
+    assert!(
+        round_trip("ecq:norm=l2,bucket=4", &[3e38; 4])
+            .iter()
+            .all(|q| q.is_finite())
+    );
+}
+
+#[test]
+fn an_empty_tensor_is_a_frame_like_any_other() {
+    for codec in CODECS {
+        assert_eq!(round_trip(codec, &[]), [0.0_f32; 0], "{codec}");
+    }
+}
+
+/// The table of ω on Gaussian data in the ECQ-SGD notes, which everything about stability rests on.
+#[test]
+fn the_relative_variance_is_what_theory_says() {
+    let values = gaussian(1, 1 << 18);
+    for (text, expected) in [
+        ("qsgd:levels=4,norm=linf,bucket=512", 0.112),
+        ("qsgd:levels=1,norm=linf,bucket=512", 1.60),
+        ("qsgd:levels=4,norm=l2,bucket=512", 3.51),
+        ("qsgd:levels=16,norm=l2,bucket=512", 0.334),
+    ] {
+        let spec = spec(text);
+        let mut encoder = Encoder::new(&spec, &Layout::new([values.len()]), SEED);
+        let (frame, stats) = encode(&mut encoder, 0, &values);
+        assert!(
+            (stats.omega() / expected - 1.0).abs() < 0.05,
+            "{text}: {}",
+            stats.omega()
+        );
+        let found = decode(&spec, 0, &frame, values.len());
+        let error: Vec<f32> = found.iter().zip(&values).map(|(q, v)| q - v).collect();
+        let measured = norm_squared(&error) / norm_squared(&values);
+        assert!(
+            (stats.omega() / measured - 1.0).abs() < 1e-4,
+            "what is reported is what happened"
+        );
+    }
+}
