@@ -212,7 +212,7 @@ impl Driver {
             parameters = fingerprint.parameters,
             samples = fingerprint.samples,
             steps = workload.steps,
-            digest = %fingerprint.replica,
+            digest = fingerprint.replica.short(),
             "prepared"
         );
         let event = Event::Prepared {
@@ -362,7 +362,7 @@ impl Driver {
         self.session.close().await;
         match (result, self.digest) {
             (Ok(steps), Some(digest)) => {
-                tracing::info!(rank, steps, %digest, "finished");
+                tracing::info!(steps, digest = digest.short(), "finished");
                 Ok(Report {
                     rank,
                     steps,

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::chunk::Assembler;
 use super::meter::Meter;
-use super::outgoing::describe;
+use crate::connect::describe;
 use crate::driver::Input;
 
 /// What a node must know before it can take frames.
