@@ -17,8 +17,8 @@ use super::meter::Meter;
 use crate::connect::{self, causes, describe};
 use crate::driver::Input;
 
-/// The sending ends of the streams to all other members.
-#[derive(Clone, Debug)]
+/// The sending ends of the streams to all other members. Dropping it ends the streams in order.
+#[derive(Debug)]
 pub(crate) struct Broadcast {
     view: u64,
     rank: Rank,
@@ -58,8 +58,8 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
 }
 
-/// Opens a stream to every other member of the view and watches over it: a stream that breaks is
-/// reported to `events`.
+/// Opens a stream to every other member of the view and watches over it: `events` hears when the
+/// member has received all of an ended stream, or that the stream broke.
 pub(crate) async fn link(
     plan: Plan,
     meter: &Meter,
@@ -100,11 +100,14 @@ pub(crate) async fn link(
             let answer = ExchangeClient::new(channel)
                 .contribute(ReceiverStream::new(chunks))
                 .await;
-            let reason = match answer {
-                Ok(_) => "it closed its stream".to_owned(),
-                Err(status) => describe(&status),
+            let ended = match answer {
+                Ok(_) => Input::Received { rank },
+                Err(status) => Input::PeerLost {
+                    rank,
+                    reason: describe(&status),
+                },
             };
-            let _driver_is_gone = events.send(Input::PeerLost { rank, reason }).await;
+            let _driver_is_gone = events.send(ended).await;
         });
     }
     Ok(Broadcast {
