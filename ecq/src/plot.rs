@@ -101,9 +101,9 @@ impl Figure {
             // Writing to a String cannot fail.
             let _ = writeln!(
                 svg,
-                "<path class=\"line\" stroke=\"{}\" d=\"M{x:.1} {:.1}h24\"/>\
+                "<path class=\"line\" {} d=\"M{x:.1} {:.1}h24\"/>\
                  <text x=\"{:.1}\" y=\"{y:.1}\">{}</text>",
-                colour(i),
+                stroke(i),
                 y - 4.0,
                 x + 32.0,
                 escape(name),
@@ -129,7 +129,7 @@ impl Panel {
     fn draw(&self, left: f64, names: &[&str], svg: &mut String) {
         let points = || self.lines.iter().flat_map(|line| &line.points);
         let x = Axis::new(points().map(|p| p.x), self.x_log, left, left + PANEL_WIDTH);
-        let edges = points().flat_map(|p| [p.low, p.high]);
+        let edges = points().flat_map(|p| [p.low, p.y, p.high]);
         let y = Axis::new(edges, self.y_log, TOP + PANEL_HEIGHT, TOP);
         let bottom = TOP + PANEL_HEIGHT;
         for (at, label) in x.ticks() {
@@ -167,13 +167,13 @@ impl Panel {
                 .iter()
                 .position(|name| *name == line.name)
                 .unwrap_or(0);
-            line.draw(&x, &y, colour(index), svg);
+            line.draw(&x, &y, index, svg);
         }
     }
 }
 
 impl Line {
-    fn draw(&self, x: &Axis, y: &Axis, colour: &str, svg: &mut String) {
+    fn draw(&self, x: &Axis, y: &Axis, index: usize, svg: &mut String) {
         let place = |point: &Point, value: f64| Some((x.place(point.x)?, y.place(value)?));
         let path = |places: Vec<(f64, f64)>| {
             let texts = places.iter().map(|(x, y)| format!("{x:.1} {y:.1}"));
@@ -188,9 +188,11 @@ impl Line {
         }
         let _ = writeln!(
             svg,
-            "<path class=\"band\" fill=\"{colour}\" d=\"M{}Z\"/>\
-             <path class=\"line\" stroke=\"{colour}\" d=\"M{}\"/>",
+            "<path class=\"band\" fill=\"{}\" d=\"M{}Z\"/>\
+             <path class=\"line\" {} d=\"M{}\"/>",
+            colour(index),
             path(band),
+            stroke(index),
             path(spine),
         );
     }
@@ -198,6 +200,18 @@ impl Line {
 
 fn colour(index: usize) -> &'static str {
     COLOURS[index % COLOURS.len()]
+}
+
+/// How a line is drawn: solid as long as there are colours, then dashed ever shorter.
+fn stroke(index: usize) -> String {
+    let colour = colour(index);
+    match index / COLOURS.len() {
+        0 => format!("stroke=\"{colour}\""),
+        round => format!(
+            "stroke=\"{colour}\" stroke-dasharray=\"{}\"",
+            8.0 / round as f64
+        ),
+    }
 }
 
 fn escape(text: &str) -> String {
@@ -245,6 +259,14 @@ mod tests {
         assert_eq!(svg.matches("a&lt;b").count(), 1);
         assert!(svg.contains("T &amp; U") && !svg.contains("NaN"));
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn more_lines_than_colours_can_still_be_told_apart() {
+        let strokes: Vec<String> = (0..3 * COLOURS.len()).map(stroke).collect();
+        for (i, one) in strokes.iter().enumerate() {
+            assert!(!strokes[..i].contains(one), "{one}");
+        }
     }
 
     #[test]
