@@ -197,6 +197,9 @@ pub struct ExperimentArgs {
     /// Where to write the results [default: FILE without .toml]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Folder of data sets that are not embedded; wins over the file's data-dir
+    #[arg(long, env = "ECQ_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Keep the directories of the single runs, in DIR/runs
     #[arg(long)]
     pub keep_runs: bool,
