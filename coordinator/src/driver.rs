@@ -286,7 +286,7 @@ impl Driver {
         let text = serde_json::to_string_pretty(&summary)
             .map_err(|error| unwritable(&path, error.into()))?;
         self.dir.put("summary.json", text.as_bytes())?;
-        tracing::info!(steps, %digest, "all replicas are identical");
+        tracing::info!(steps, digest = digest.short(), "all replicas are identical");
         Ok(summary)
     }
 

@@ -17,8 +17,9 @@ use crate::options::{Resolved, RunOptions};
 #[derive(Debug, Parser)]
 #[command(name = "ecq", version, propagate_version = true, after_help = TABLE)]
 pub struct Cli {
-    /// How log lines look
+    /// How log lines look: text, or json with an object a line
     #[arg(long, global = true, env = "ECQ_LOG_FORMAT", default_value = "text")]
+    #[arg(hide_possible_values = true, value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// What to do.
     #[command(subcommand)]

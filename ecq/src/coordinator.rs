@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-use ecq_coordinator::{Options, Service, Summary};
+use ecq_cluster::Failure;
+use ecq_coordinator::{CoordinatorError, Options, Service, Summary};
 
 use crate::cli::CoordinatorArgs;
 use crate::exit::{Code, Failed};
@@ -37,7 +38,10 @@ pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
     }
     match service.run(stop.token.clone()).await {
         Ok(summary) => show(&summary, args.run.json),
-        Err(error) => Err(stop.cause().unwrap_or_else(|| error.into())),
+        Err(error) => {
+            let stopped = matches!(error, CoordinatorError::Failed(Failure::Stopped(_)));
+            Err(stop.explain(error.into(), stopped))
+        }
     }
 }
 

@@ -44,6 +44,11 @@ Exit codes:
   143  terminated (SIGTERM)
   128+n  from launch: a child died of signal n";
 
+/// The number of [`Code::Lost`].
+pub(crate) const LOST: u8 = 5;
+/// The number of [`Code::Terminated`].
+pub(crate) const TERMINATED: u8 = 143;
+
 impl Code {
     /// The number that the shell sees.
     pub fn number(self) -> u8 {
@@ -52,11 +57,11 @@ impl Code {
             Self::Usage => 2,
             Self::Join => 3,
             Self::Diverged => 4,
-            Self::Lost => 5,
+            Self::Lost => LOST,
             Self::Data => 6,
             Self::Io => 7,
             Self::Interrupted => 130,
-            Self::Terminated => 143,
+            Self::Terminated => TERMINATED,
             Self::Child(number) => number,
         }
     }

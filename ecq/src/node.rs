@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use ecq_node::Options;
+use ecq_cluster::Failure;
+use ecq_node::{NodeError, Options};
 
 use crate::cli::NodeArgs;
 use crate::exit::Failed;
@@ -43,7 +44,10 @@ pub(crate) async fn command(args: NodeArgs) -> Result<(), Failed> {
     };
     match ecq_node::run(options, stop.token.clone()).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(stop.cause().unwrap_or_else(|| error.into())),
+        Err(error) => {
+            let stopped = matches!(error, NodeError::Failed(Failure::Stopped(_)));
+            Err(stop.explain(error.into(), stopped))
+        }
     }
 }
 

@@ -75,4 +75,14 @@ impl Stop {
         };
         Some(Failed::new(code, how))
     }
+
+    /// The failure of a command that ended with `failed`: its cause, if it is that we stopped it,
+    /// and not what happened before we did.
+    pub(crate) fn explain(&self, failed: Failed, stopped: bool) -> Failed {
+        if stopped {
+            self.cause().unwrap_or(failed)
+        } else {
+            failed
+        }
+    }
 }

@@ -10,7 +10,7 @@ use ecq_proto::v1::coordinator_client::CoordinatorClient;
 use safetensors::tensor::{Dtype, TensorView};
 use tonic::transport::Channel;
 
-use crate::exchange::describe;
+use crate::connect::describe;
 use crate::workload::Workload;
 
 /// The model with PyTorch-style names and the run's facts as metadata.

@@ -1,6 +1,6 @@
 //! The one task that owns the state machine and carries out its commands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc as orders;
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,8 @@ pub(crate) enum Input {
     Frame(FrameKey, Bytes),
     /// A stream from or to another member broke.
     PeerLost { rank: Rank, reason: String },
+    /// A member has received all of the stream to it, which has ended.
+    Received { rank: Rank },
     /// The own contribution is on its way.
     Contributed(Step),
     /// A step is applied.
@@ -74,10 +76,15 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Input>,
     inputs: mpsc::Receiver<Input>,
     id: NodeId,
+    steps: Step,
     /// Ready before there is a view, and with the trainer from then on.
     workload: Option<Workload>,
     trainer: Option<orders::Sender<Order>>,
     frames: BTreeMap<FrameKey, Bytes>,
+    /// Members that have not confirmed our last contribution.
+    unconfirmed: BTreeSet<Rank>,
+    /// The last step's end, held back until all have: only then are its bytes counted.
+    last_step: Option<(Step, Option<Digest>, StepReport)>,
     digest: Option<Digest>,
     /// Why this node cannot go on, in more detail than the others are told.
     fault: Option<NodeError>,
@@ -117,9 +124,12 @@ impl Driver {
             events,
             inputs,
             id: 0,
+            steps: 0,
             workload: None,
             trainer: None,
             frames: BTreeMap::new(),
+            unconfirmed: BTreeSet::new(),
+            last_step: None,
             digest: None,
             fault: None,
         })
@@ -182,9 +192,15 @@ impl Driver {
                 digest,
                 report,
             } => {
-                self.telemetry.push(report);
-                self.digest = digest.or(self.digest);
-                Event::Applied { step, digest }
+                if step + 1 == self.steps {
+                    self.last_step = Some((step, digest, report));
+                    return self.last_step();
+                }
+                self.applied(step, digest, report)
+            }
+            Input::Received { rank } => {
+                self.unconfirmed.remove(&rank);
+                return self.last_step();
             }
             Input::Evaluated(evaluation) => {
                 self.report();
@@ -206,15 +222,28 @@ impl Driver {
         })
     }
 
+    fn applied(&mut self, step: Step, digest: Option<Digest>, report: StepReport) -> Event {
+        self.telemetry.push(report);
+        self.digest = digest.or(self.digest);
+        Event::Applied { step, digest }
+    }
+
+    /// The end of the last step, once it is applied here and everybody has our contribution to it.
+    fn last_step(&mut self) -> Option<Event> {
+        let (step, digest, report) = self.last_step.take_if(|_| self.unconfirmed.is_empty())?;
+        Some(self.applied(step, digest, report))
+    }
+
     fn prepared(&mut self, workload: Workload) -> Event {
         let fingerprint = workload.fingerprint();
         tracing::info!(
             parameters = fingerprint.parameters,
             samples = fingerprint.samples,
             steps = workload.steps,
-            digest = %fingerprint.replica,
+            digest = fingerprint.replica.short(),
             "prepared"
         );
+        self.steps = workload.steps;
         let event = Event::Prepared {
             fingerprint,
             // Invariant: buckets of 2^20 elements; a model of 2^52 parameters does not fit here.
@@ -295,10 +324,11 @@ impl Driver {
         });
     }
 
-    fn link(&self, view: View) {
+    fn link(&mut self, view: View) {
         let (Some(workload), Some((_, rank))) = (&self.workload, self.machine.view()) else {
             return;
         };
+        self.unconfirmed = (0..view.size()).filter(|member| *member != rank).collect();
         self.incoming.open(Gate {
             run: workload.config.name.clone(),
             view: view.number,
@@ -362,7 +392,7 @@ impl Driver {
         self.session.close().await;
         match (result, self.digest) {
             (Ok(steps), Some(digest)) => {
-                tracing::info!(rank, steps, %digest, "finished");
+                tracing::info!(steps, digest = digest.short(), "finished");
                 Ok(Report {
                     rank,
                     steps,

@@ -1,21 +1,21 @@
 //! The session with the coordinator.
 
 use std::net::{IpAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ecq_cluster::ToNode;
+use ecq_proto::NodeWords;
 use ecq_proto::v1::NodeMessage;
 use ecq_proto::v1::coordinator_client::CoordinatorClient;
-use ecq_proto::{NodeWords, limits};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::connect::{self, causes, describe};
 use crate::driver::Input;
 use crate::error::NodeError;
-use crate::exchange::{causes, describe};
 
 /// Words that may wait for the coordinator to take them. Seconds of heartbeats and metrics: more
 /// means that it takes none.
@@ -109,37 +109,14 @@ async fn listen(
 }
 
 async fn connect(address: &str, patience: Duration) -> Result<Channel, NodeError> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|_| NodeError::Address(address.to_owned()))?
-        .tcp_nodelay(true)
-        .initial_stream_window_size(limits::WINDOW_BYTES)
-        .initial_connection_window_size(limits::WINDOW_BYTES)
-        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
-        .connect_timeout(patience);
-    let start = Instant::now();
-    let mut pause = Duration::from_millis(50);
-    loop {
-        match endpoint.connect().await {
-            Ok(channel) => return Ok(channel),
-            Err(error) if start.elapsed() + pause > patience => {
-                let address = address.to_owned();
-                return Err(NodeError::Unreachable {
-                    address,
-                    reason: causes(&error),
-                });
-            }
-            Err(error) => {
-                tracing::debug!(
-                    address,
-                    error = causes(&error),
-                    "the coordinator does not answer"
-                );
-            }
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_secs(2));
-    }
+    let endpoint =
+        connect::endpoint(address, patience).map_err(|_| NodeError::Address(address.to_owned()))?;
+    connect::patiently(patience, || endpoint.connect())
+        .await
+        .map_err(|error| NodeError::Unreachable {
+            address: address.to_owned(),
+            reason: causes(&error),
+        })
 }
 
 /// The address from which this machine reaches `coordinator`: what other members most likely reach

@@ -40,7 +40,8 @@ pub(crate) struct Trainer {
     sampler: Sampler,
     encoder: Encoder,
     decoder: Decoder,
-    broadcast: Broadcast,
+    /// Until the last contribution is on its way.
+    broadcast: Option<Broadcast>,
     events: channel::Sender<Input>,
     rank: Rank,
     members: u32,
@@ -70,7 +71,7 @@ impl Trainer {
             sampler: Sampler::new(seed, workload.dataset.train.len()),
             encoder: Encoder::new(&workload.codec, &workload.layout, seed),
             decoder: Decoder::new(&workload.codec, &workload.layout),
-            broadcast,
+            broadcast: Some(broadcast),
             events,
             rank,
             members,
@@ -120,6 +121,9 @@ impl Trainer {
         }
         let computed = Instant::now();
         let stats = self.encode(step, loss.samples);
+        if step + 1 == self.workload.steps {
+            self.broadcast = None;
+        }
         self.contributed = Instant::now();
         self.report = StepReport {
             step,
@@ -174,7 +178,9 @@ impl Trainer {
                 .encoder
                 .encode(id, samples, range.clone(), gradient, &mut frame);
             let frame = Bytes::from(frame);
-            self.broadcast.send(step, bucket, &frame);
+            if let Some(broadcast) = &self.broadcast {
+                broadcast.send(step, bucket, &frame);
+            }
             self.own.push(frame);
         }
         stats

@@ -217,8 +217,7 @@ pub(crate) fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-/// Waits until a file that is made by renaming is there, by watching nothing but its directory:
-/// the reader of a pipe that the program holds. Returns its contents.
+/// The contents of a file that must be there.
 pub(crate) fn read(path: PathBuf) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::LaunchArgs;
 use crate::coordinator::show;
-use crate::exit::{Code, Failed};
+use crate::exit::{Code, Failed, LOST, TERMINATED};
 use crate::options::Resolved;
 use crate::preflight;
 use crate::stop::Stop;
@@ -49,7 +49,7 @@ pub(crate) async fn run(resolved: &Resolved, stop: &Stop, shown: bool) -> Result
     if let Some(failed) = stop.cause() {
         return Err(failed);
     }
-    if let Some(failed) = children.failure {
+    if let Some((_, failed)) = children.failure {
         return Err(failed);
     }
     outcome?;
@@ -116,7 +116,8 @@ struct Children {
     running: JoinSet<Ended>,
     /// Cancelled to close all lifelines.
     release: CancellationToken,
-    failure: Option<Failed>,
+    /// The failure that counts so far, with its weight.
+    failure: Option<(u8, Failed)>,
 }
 
 impl Children {
@@ -160,17 +161,23 @@ impl Children {
         self.running.shutdown().await;
     }
 
-    /// The first failure counts. That a member was lost is what the survivors of another failure
-    /// say, so anything else outweighs it.
+    /// The first failure counts, unless it is only the consequence of another: that a member was
+    /// lost is what its survivors say, and whoever ends after we have said so was told to.
     fn note(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Ok(ended) = ended else { return };
-        let Some(failed) = ended.failure() else {
+        let Some(failed) = ended.ok().and_then(|ended| ended.failure()) else {
             return;
         };
-        let lost = Code::Child(Code::Lost.number());
-        let weak = |failure: &Failed| failure.code == lost && failed.code != lost;
-        if self.failure.as_ref().is_none_or(weak) {
-            self.failure = Some(failed);
+        let weight = match failed.code.number() {
+            TERMINATED if self.release.is_cancelled() => 0,
+            LOST => 1,
+            _ => 2,
+        };
+        if self
+            .failure
+            .as_ref()
+            .is_none_or(|(heaviest, _)| weight > *heaviest)
+        {
+            self.failure = Some((weight, failed));
         }
     }
 }

@@ -170,7 +170,7 @@ async fn frames_wait_until_the_receiver_has_its_view() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_stream_that_ends_is_reported_on_both_sides() {
+async fn a_stream_that_ends_in_order_is_confirmed_once_all_of_it_is_there() {
     let Pair {
         mut arrivals,
         sender,
@@ -178,9 +178,17 @@ async fn a_stream_that_ends_is_reported_on_both_sides() {
         _receiver,
         ..
     } = pair().await;
-    drop(sender);
-    assert_eq!(lost(next(&mut arrivals).await).0, 0);
-    assert_eq!(lost(next(&mut sender_events).await).0, 1);
+    let frame = Bytes::from_static(b"the last");
+    let sending = std::thread::spawn(move || sender.send(9, 0, &frame));
+    let Input::Frame(key, _) = next(&mut arrivals).await else {
+        panic!("a frame")
+    };
+    assert_eq!(key.step, 9);
+    let Input::Received { rank: 1 } = next(&mut sender_events).await else {
+        panic!("received")
+    };
+    assert!(arrivals.try_recv().is_err(), "nobody is lost");
+    sending.join().expect("the queue has room");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

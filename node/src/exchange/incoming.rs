@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::chunk::Assembler;
 use super::meter::Meter;
-use super::outgoing::describe;
+use crate::connect::describe;
 use crate::driver::Input;
 
 /// What a node must know before it can take frames.
@@ -123,15 +123,15 @@ impl Exchange for Service {
             return Err(Status::unavailable("the node is ending"));
         };
         admit(&opening, &gate)?;
-        let reason = match self.take(&opening, &gate, &mut chunks).await {
-            Ok(()) => "it closed its stream".to_owned(),
-            Err(status) => describe(&status),
-        };
-        let lost = Input::PeerLost {
-            rank: opening.rank,
-            reason,
-        };
-        let _driver_is_gone = self.events.send(lost).await;
+        if let Err(status) = self.take(&opening, &gate, &mut chunks).await {
+            let lost = Input::PeerLost {
+                rank: opening.rank,
+                reason: describe(&status),
+            };
+            let _driver_is_gone = self.events.send(lost).await;
+            return Err(status);
+        }
+        // The member has sent all that it had to, and knows from the answer that it is here.
         Ok(Response::new(Received {}))
     }
 }
@@ -157,9 +157,8 @@ impl Service {
                 rank: opening.rank,
                 bucket: header.bucket,
             };
-            if self.events.send(Input::Frame(key, frame)).await.is_err() {
-                break;
-            }
+            let passed_on = self.events.send(Input::Frame(key, frame)).await;
+            passed_on.map_err(|_| Status::unavailable("the node is ending"))?;
         }
         Ok(())
     }

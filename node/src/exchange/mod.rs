@@ -7,7 +7,7 @@ mod outgoing;
 
 pub(crate) use incoming::{Gate, Incoming};
 pub(crate) use meter::Meter;
-pub(crate) use outgoing::{Broadcast, Plan, causes, describe, link};
+pub(crate) use outgoing::{Broadcast, Plan, link};
 
 #[cfg(test)]
 mod exchange_test;

@@ -1,24 +1,24 @@
 //! Streams to the other members.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ecq_cluster::{FrameKey, Rank, View};
-use ecq_proto::limits;
 use ecq_proto::v1::exchange_client::ExchangeClient;
 use ecq_proto::v1::{FrameChunk, Opening};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Uri};
 
 use super::chunk;
 use super::meter::Meter;
+use crate::connect::{self, causes, describe};
 use crate::driver::Input;
 
-/// The sending ends of the streams to all other members.
-#[derive(Clone, Debug)]
+/// The sending ends of the streams to all other members. Dropping it ends the streams in order.
+#[derive(Debug)]
 pub(crate) struct Broadcast {
     view: u64,
     rank: Rank,
@@ -58,8 +58,8 @@ pub(crate) struct Plan {
     pub(crate) patience: Duration,
 }
 
-/// Opens a stream to every other member of the view and watches over it: a stream that breaks is
-/// reported to `events`.
+/// Opens a stream to every other member of the view and watches over it: `events` hears when the
+/// member has received all of an ended stream, or that the stream broke.
 pub(crate) async fn link(
     plan: Plan,
     meter: &Meter,
@@ -100,11 +100,14 @@ pub(crate) async fn link(
             let answer = ExchangeClient::new(channel)
                 .contribute(ReceiverStream::new(chunks))
                 .await;
-            let reason = match answer {
-                Ok(_) => "it closed its stream".to_owned(),
-                Err(status) => describe(&status),
+            let ended = match answer {
+                Ok(_) => Input::Received { rank },
+                Err(status) => Input::PeerLost {
+                    rank,
+                    reason: describe(&status),
+                },
             };
-            let _driver_is_gone = events.send(Input::PeerLost { rank, reason }).await;
+            let _driver_is_gone = events.send(ended).await;
         });
     }
     Ok(Broadcast {
@@ -114,20 +117,12 @@ pub(crate) async fn link(
     })
 }
 
-/// Connects, again and again until it succeeds or patience ends.
+/// Connects to a member over a socket whose writes are counted.
 async fn connect(address: &str, meter: &Meter, patience: Duration) -> Result<Channel, String> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| error.to_string())?
-        .initial_stream_window_size(limits::WINDOW_BYTES)
-        .initial_connection_window_size(limits::WINDOW_BYTES)
-        .http2_keep_alive_interval(limits::KEEPALIVE_INTERVAL)
-        .keep_alive_timeout(limits::KEEPALIVE_TIMEOUT)
-        .connect_timeout(patience);
-    let start = Instant::now();
-    let mut pause = Duration::from_millis(20);
-    loop {
+    let endpoint = connect::endpoint(address, patience).map_err(|error| causes(&error))?;
+    let attempt = || {
         let meter = meter.clone();
-        let connector = tower::service_fn(move |uri: Uri| {
+        endpoint.connect_with_connector(tower::service_fn(move |uri: Uri| {
             let meter = meter.clone();
             async move {
                 let host = uri
@@ -139,34 +134,9 @@ async fn connect(address: &str, meter: &Meter, patience: Duration) -> Result<Cha
                 stream.set_nodelay(true)?;
                 Ok::<_, std::io::Error>(TokioIo::new(meter.on(stream)))
             }
-        });
-        match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => return Ok(channel),
-            Err(error) if start.elapsed() + pause > patience => return Err(causes(&error)),
-            Err(_) => tokio::time::sleep(pause).await,
-        }
-        pause = (pause * 2).min(Duration::from_secs(1));
-    }
-}
-
-/// An error with its causes on one line; transport errors alone say next to nothing.
-pub(crate) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
-/// A gRPC status for people.
-pub(crate) fn describe(status: &tonic::Status) -> String {
-    match std::error::Error::source(status) {
-        Some(source) => format!("{}: {}", status.message(), causes(source)),
-        None => status.message().to_owned(),
-    }
+        }))
+    };
+    connect::patiently(patience, attempt)
+        .await
+        .map_err(|error| causes(&error))
 }

@@ -24,18 +24,33 @@ pub(super) fn bytes_max(alphabet: usize, count: usize) -> usize {
     2 * alphabet + 4 * STATES + (count * MODEL_BITS as usize).div_ceil(8) + 2 * STATES
 }
 
+/// A symbol's share of the model.
+#[derive(Clone, Copy, Debug)]
+struct Share {
+    start: u32,
+    frequency: u32,
+    /// ⌈2^44 / frequency⌉: a multiplication instead of a division. Exact for every state *x* below
+    /// 2^32, since the quotient comes out too large by less than x/2^44 < 2^-12 ≤ 1/frequency.
+    reciprocal: u64,
+}
+
+impl Share {
+    fn quotient(self, state: u32) -> u32 {
+        ((u128::from(state) * u128::from(self.reciprocal)) >> 44) as u32
+    }
+}
+
 pub(super) fn encode(alphabet: usize, symbols: &[u8], bytes: &mut Vec<u8>) {
-    let frequencies = model(alphabet, symbols);
+    let mut shares = Vec::with_capacity(alphabet);
     let mut start = 0;
-    let ranges: Vec<(u32, u32)> = frequencies
-        .iter()
-        .map(|frequency| {
-            let range = (start, *frequency);
-            start += frequency;
-            range
-        })
-        .collect();
-    for frequency in frequencies {
+    for frequency in model(alphabet, symbols) {
+        let reciprocal = (1_u64 << 44).div_ceil(u64::from(frequency).max(1));
+        shares.push(Share {
+            start,
+            frequency,
+            reciprocal,
+        });
+        start += frequency;
         if frequency >= 128 {
             bytes.push((frequency & 127) as u8 | 128);
             bytes.push((frequency >> 7) as u8);
@@ -47,13 +62,15 @@ pub(super) fn encode(alphabet: usize, symbols: &[u8], bytes: &mut Vec<u8>) {
     // A stack: the last symbol is encoded first, and the decoder reads the words backwards.
     let mut words: Vec<u16> = Vec::with_capacity(symbols.len() / 4);
     for (i, symbol) in symbols.iter().enumerate().rev() {
-        let (start, frequency) = ranges[usize::from(*symbol)];
+        let share = shares[usize::from(*symbol)];
         let state = &mut states[i % STATES];
-        if u64::from(*state) >= u64::from(frequency) << (32 - MODEL_BITS) {
+        if u64::from(*state) >= u64::from(share.frequency) << (32 - MODEL_BITS) {
             words.push(*state as u16);
             *state >>= 16;
         }
-        *state = ((*state / frequency) << MODEL_BITS) + *state % frequency + start;
+        let quotient = share.quotient(*state);
+        let remainder = *state - quotient * share.frequency;
+        *state = (quotient << MODEL_BITS) + remainder + share.start;
     }
     for state in states {
         bytes.extend_from_slice(&state.to_le_bytes());
@@ -230,6 +247,35 @@ mod tests {
                 bytes <= 1.01 * entropy + fixed,
                 "{bytes} for {entropy} of entropy"
             );
+        }
+    }
+
+    #[test]
+    fn reciprocals_divide_exactly() {
+        for frequency in 1..=MODEL_SIZE {
+            let reciprocal = (1_u64 << 44).div_ceil(u64::from(frequency));
+            let share = Share {
+                start: 0,
+                frequency,
+                reciprocal,
+            };
+            let largest = u32::MAX - u32::MAX % frequency;
+            for state in [
+                0,
+                1,
+                frequency - 1,
+                frequency,
+                LOWEST,
+                largest - 1,
+                largest,
+                u32::MAX,
+            ] {
+                assert_eq!(
+                    share.quotient(state),
+                    state / frequency,
+                    "{state} / {frequency}"
+                );
+            }
         }
     }
 
