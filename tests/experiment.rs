@@ -53,10 +53,55 @@ fn a_run_that_fails_stands_in_the_table() {
         dir.path(),
         &["experiment", "run", "two.toml", "--out", "out"],
     );
-    assert_eq!(ended.code(), Some(1), "{}", ended.stderr);
+    assert_eq!(ended.code(), Some(4), "{}", ended.stderr);
     let table = read(dir.path().join("out/table.md"));
     assert!(
         table.contains("seed 1 failed") && table.contains("diverged"),
         "{table}"
     );
+}
+
+/// Runs an experiment with this file, called `two.toml`, and expects it to be refused with nothing
+/// but the file left.
+fn refused(spec: &str, variables: &[(&str, &str)], code: i32, part: &str) {
+    let dir = directory();
+    std::fs::write(dir.path().join("two.toml"), spec).expect("it is writable");
+    let args = ["experiment", "run", "two.toml"];
+    let ended = harness::Program::start_with(dir.path(), &args, variables).finish();
+    assert_eq!(ended.code(), Some(code), "{spec}: {}", ended.stderr);
+    assert!(ended.stderr.contains(part), "{spec}: {}", ended.stderr);
+    assert_eq!(names(dir.path()), ["two.toml"], "{spec}");
+}
+
+#[test]
+fn mistakes_leave_nothing_behind() {
+    let more = |line: &str| format!("{SPEC}{line}");
+    for (spec, code, part) in [
+        (SPEC.replace("'ecq'", "'zip'"), 2, "unknown codec \"zip\""),
+        (more("node = 3"), 2, "unknown field `node`"),
+        (more("data = 'cifar'"), 2, "digits, mnist, fashion-mnist"),
+        (more("lr = -1.0"), 2, "lr = -1"),
+        (more("data = 'mnist'"), 6, "ECQ_DATA_DIR"),
+    ] {
+        refused(&spec, &[], code, part);
+    }
+    let nowhere = [("ECQ_DATA_DIR", "/nowhere")];
+    refused(&more("data = 'mnist'"), &nowhere, 6, "/nowhere");
+    let ended = ecq(directory().path(), &["experiment", "run", "two.toml"]);
+    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+    assert!(ended.complaint().contains("cannot read two.toml"));
+}
+
+#[test]
+fn results_are_not_written_where_they_cannot_or_must_not() {
+    let dir = directory();
+    std::fs::write(dir.path().join("two.toml"), SPEC).expect("it is writable");
+    let run = |out| ecq(dir.path(), &["experiment", "run", "two.toml", "--out", out]);
+    let ended = run("two.toml/out");
+    assert_eq!(ended.code(), Some(7), "{}", ended.stderr);
+    assert!(ended.complaint().contains("cannot make two.toml/out/runs"));
+    std::fs::create_dir_all(dir.path().join("kept/runs")).expect("it is writable");
+    let ended = run("kept");
+    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+    assert!(ended.complaint().contains("overwrites nothing"));
 }

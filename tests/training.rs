@@ -233,17 +233,22 @@ fn the_environment_counts_and_flags_outweigh_it() {
     let variables = [
         ("ECQ_NODES", "3"),
         ("ECQ_SEED", "9"),
-        ("ECQ_EPOCHS", ""),
         ("ECQ_CODEC", "fp16"),
+        ("ECQ_BATCH_SIZE", ""),
+        // A length in a flag outweighs another kind of length here.
+        ("ECQ_EPOCHS", "2"),
+        // What batch systems and services leave behind is no business of a launcher's children.
         ("RANK", "77"),
         ("RUN_ID", "another"),
+        ("WORLD_SIZE", "many"),
+        ("MASTER_PORT", "tcp://10.0.0.1:7070"),
+        ("ECQ_ADVERTISE", "10.0.0.1"),
     ];
     let ended = harness::Program::start_with(dir.path(), &args, &variables).finish();
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     let summary: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
-    assert_eq!(
-        (&summary["nodes"], &summary["seed"]),
-        (&Value::from(1), &Value::from(9))
-    );
+    for (key, expected) in [("nodes", 1), ("seed", 9), ("steps", 5)] {
+        assert_eq!(summary[key], expected, "{key}");
+    }
     assert_eq!(summary["codec"], "fp16");
 }

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::Resettable;
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{
+    ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+};
 use ecq_quant::CodecSpec;
 
 use crate::exit::{Failed, TABLE};
@@ -195,6 +198,9 @@ pub struct ExperimentArgs {
     /// Where to write the results [default: FILE without .toml]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+    /// Folder of data sets that are not embedded; wins over the file's data-dir
+    #[arg(long, env = "ECQ_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
     /// Keep the directories of the single runs, in DIR/runs
     #[arg(long)]
     pub keep_runs: bool,
@@ -223,8 +229,29 @@ pub enum ConfigAction {
 /// Reads the arguments and the environment. An empty variable counts as unset: that is how compose
 /// files pass on what was not given.
 pub fn parse() -> Result<Cli, clap::Error> {
-    let mut matches = without_empty_variables(Cli::command()).try_get_matches()?;
-    Cli::from_arg_matches_mut(&mut matches)
+    let matches = without_empty_variables(Cli::command()).try_get_matches()?;
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    let run = match &mut cli.command {
+        Command::Launch(args) => Some(&mut args.run),
+        Command::Coordinator(args) => Some(&mut args.run),
+        Command::Node(_) | Command::Experiment(_) | Command::Config(_) => None,
+    };
+    if let (Some(run), Some((_, matches))) = (run, matches.subcommand()) {
+        one_length(&mut run.options, matches);
+    }
+    Ok(cli)
+}
+
+/// Steps and epochs exclude each other, so one in a flag outweighs the other in the environment.
+fn one_length(options: &mut RunOptions, matches: &ArgMatches) {
+    let from = |id| matches.value_source(id);
+    let (flag, variable) = (ValueSource::CommandLine, ValueSource::EnvVariable);
+    if from("steps") == Some(flag) && from("epochs") == Some(variable) {
+        options.epochs = None;
+    }
+    if from("epochs") == Some(flag) && from("steps") == Some(variable) {
+        options.steps = None;
+    }
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {

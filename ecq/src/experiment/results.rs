@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ecq_coordinator::Summary;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::exit::Failed;
 
@@ -13,7 +13,8 @@ pub(super) struct Cell {
     pub(super) codec: String,
     pub(super) seed: u64,
     /// Its summary, or why there is none.
-    pub(super) outcome: Result<Summary, String>,
+    #[serde(serialize_with = "in_words")]
+    pub(super) outcome: Result<Summary, Failed>,
     /// Training loss along the way.
     pub(super) curve: Vec<Sample>,
 }
@@ -53,14 +54,18 @@ impl Cell {
                 )));
             }
         };
-        let outcome = ended.map_err(|failed| failed.message);
         Ok(Self {
             codec: codec.to_owned(),
             seed,
-            outcome,
+            outcome: ended,
             curve,
         })
     }
+}
+
+fn in_words<S: Serializer>(outcome: &Result<Summary, Failed>, to: S) -> Result<S::Ok, S::Error> {
+    let outcome = outcome.as_ref().map_err(|failed| &failed.message);
+    outcome.serialize(to)
 }
 
 /// The lines with a training loss; the others are evaluations.
@@ -111,26 +116,61 @@ fn smoothed(curve: &[Measure], window: usize) -> Vec<Sample> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::exit::Code;
 
-    #[test]
-    fn curves_hold_the_steps_and_only_them() {
-        let text = r#"{"step":1,"train_loss":2.0,"bytes_sent_total":10.0,"samples":4}
+    /// Four steps, one of which had no finite loss, and an evaluation.
+    pub(in super::super) const METRICS: &str = r#"{"step":1,"train_loss":2.0,"bytes_sent_total":10.0,"samples":4}
 {"step":1,"test_loss":2.0,"test_accuracy":0.5}
 {"step":2,"train_loss":null,"bytes_sent_total":20.0}
 {"step":3,"train_loss":1.0,"bytes_sent_total":30.0}
 {"step":4,"train_loss":3.0,"bytes_sent_total":40.0}"#;
-        let curve = curve(text);
+
+    /// What a run with this accuracy has to say.
+    pub(in super::super) fn summary(test_accuracy: f64) -> Summary {
+        Summary {
+            name: "cell".into(),
+            nodes: 2,
+            data: "digits".into(),
+            model: "mlp".into(),
+            codec: "ecq".into(),
+            seed: 1,
+            parameters: 1000,
+            steps: 4,
+            epochs: 0.5,
+            test_accuracy,
+            test_loss: 0.2,
+            train_loss: 0.1,
+            wall_seconds: 3.0,
+            median_step_seconds: 0.004,
+            bits_per_element: 2.0,
+            bytes_sent_per_node_per_step: 1500.0,
+            compression_vs_fp32: 16.0,
+            replica_digest: "d".into(),
+            replicas_identical: true,
+        }
+    }
+
+    #[test]
+    fn curves_hold_the_steps_and_only_them() {
+        let curve = curve(METRICS);
         assert_eq!(curve.len(), 4);
-        assert_eq!(
-            smoothed(&curve, 2),
-            [Sample {
-                steps: 4.0,
-                bytes: 40.0,
-                loss: 2.0
-            }]
-        );
+        let expected = Sample {
+            steps: 4.0,
+            bytes: 40.0,
+            loss: 2.0,
+        };
+        assert_eq!(smoothed(&curve, 2), [expected]);
+    }
+
+    #[test]
+    fn a_failure_is_a_result_in_words() {
+        let failed = Failed::new(Code::Diverged, "it diverged");
+        let cell = Cell::new("ecq", 1, Path::new("/nowhere"), Err(failed));
+        let cell = cell.expect("a run that failed need not have measured");
+        let json = serde_json::to_value(&cell).expect("it is writable");
+        assert_eq!(json["outcome"]["Err"], "it diverged");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 
+use clap::CommandFactory as _;
 use ecq_cluster::{Rank, RunConfig};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{ChildStdin, Command};
@@ -15,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
+use crate::cli::Cli;
 use crate::coordinator::LISTENING;
 use crate::exit::{Code, Failed};
 
@@ -65,7 +67,6 @@ impl Child {
         let mut command = this_program("node")?;
         command.args(["--listen", "127.0.0.1:0", "--coordinator", coordinator]);
         command.args(["--rank", &rank.to_string(), "--run", &config.name]);
-        command.env_remove("ECQ_ADVERTISE");
         let log = logs.join(format!("rank-{rank}.log"));
         Self::start(&rank.to_string(), command, &log, output, None)
     }
@@ -154,6 +155,8 @@ impl Ended {
     }
 }
 
+/// This program with a subcommand. Flags tell it everything, so it is kept from the variables that
+/// it would read: they were meant for the launcher, or for nodes that a batch system starts.
 fn this_program(subcommand: &str) -> Result<Command, Failed> {
     let program = std::env::current_exe().map_err(|error| {
         Failed::new(
@@ -163,6 +166,14 @@ fn this_program(subcommand: &str) -> Result<Command, Failed> {
     })?;
     let mut command = Command::new(program);
     command.arg(subcommand);
+    let cli = Cli::command();
+    let arguments = cli
+        .find_subcommand(subcommand)
+        .into_iter()
+        .flat_map(clap::Command::get_arguments);
+    for variable in arguments.filter_map(clap::Arg::get_env) {
+        command.env_remove(variable);
+    }
     Ok(command)
 }
 
