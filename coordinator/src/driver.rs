@@ -297,6 +297,9 @@ impl Driver {
         if let Some(missing) = self.missing(steps) {
             return Err(CoordinatorError::Failed(Failure::Fault(missing)));
         }
+        // A summary says that the rest is there.
+        let synced = self.metrics.sync();
+        synced.map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
         let summary = Summary::new(&self.config, &self.metrics, steps, digest);
         let text = serde_json::to_string_pretty(&summary)
             .map_err(|error| unwritable(&self.dir.path(SUMMARY), error.into()))?;

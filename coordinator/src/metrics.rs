@@ -251,6 +251,13 @@ impl Metrics {
         Ok(())
     }
 
+    /// Returns when everything written would survive a power failure.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.lines.flush()?;
+        self.lines.get_ref().sync_all()?;
+        self.events.sync()
+    }
+
     /// Bytes that a node has sent on average.
     pub(crate) fn bytes_sent_total(&self) -> f64 {
         self.bytes_sent_total

@@ -85,6 +85,12 @@ impl Events {
         self.0.flush()
     }
 
+    /// Returns when everything would survive a power failure.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        self.0.get_ref().sync_all()
+    }
+
     fn write(&mut self, event: &Event) -> io::Result<()> {
         let data = event.encode_to_vec();
         let length = (data.len() as u64).to_le_bytes();
