@@ -4,9 +4,10 @@
 //! order: `step` (steps applied, from 1), `epoch`, `train_loss`, `train_accuracy`, `samples`,
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
 //! included), `gradient_norm` and `residual_norm` (root mean square over members), `omega`,
-//! `nonfinite_groups`, and the seconds `step`, `compute`, `encode`, `wait` and `apply` of the slowest
-//! member, and `wall_seconds`. For each evaluation, after the line of the last step before it: `step`,
-//! `test_loss`, `test_accuracy`, `wall_seconds`. What is not finite is null.
+//! `nonfinite_groups`, of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
+//! `wait_seconds` and `apply_seconds`, and `wall_seconds` since training began. For each evaluation,
+//! after the line of the last step before it: `step`, `test_loss`, `test_accuracy`, `wall_seconds`.
+//! What is not finite is null.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -206,8 +206,8 @@ impl Coordinator for Sessions {
     }
 }
 
-/// Sends the status whenever it has changed, at most once an interval unless the reason changes. The
-/// last status is always sent, since a change that has not been seen outlives the driver.
+/// Sends the status whenever it has changed, at most once an interval unless the reason changes.
+/// The last status is always sent, since a change that has not been seen outlives the driver.
 async fn narrate(
     mut status: watch::Receiver<RunStatus>,
     to: mpsc::Sender<Result<RunStatus, Status>>,

@@ -1,8 +1,8 @@
 //! TensorBoard event files.
 //!
-//! A file is a sequence of TFRecords (length u64, masked CRC-32C of the length, data, masked CRC-32C
-//! of the data; little-endian), each an `Event` message of TensorFlow's `event.proto`, of which only
-//! the few fields used here are declared.
+//! A file is a sequence of TFRecords (length u64, masked CRC-32C of the length, data, masked
+//! CRC-32C of the data; little-endian), each an `Event` message of TensorFlow's `event.proto`, of
+//! which only the few fields used here are declared.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};

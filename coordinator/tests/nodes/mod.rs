@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 
 /// A safety net: nothing here takes a second.
-const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 pub(crate) const START: Digest = Digest([1; 32]);
 pub(crate) const FINAL: Digest = Digest([7; 32]);
@@ -189,6 +189,18 @@ impl Node {
             .map(|message| ToNode::try_from(message).expect("we speak alike"))
     }
 
+    /// Why the session ends, where nothing more is said and it does not end in order.
+    pub(crate) async fn hung_up_on(&mut self) -> Status {
+        let next = tokio::time::timeout(DEADLINE, self.heard.message()).await;
+        next.expect("in time").expect_err("the session breaks off")
+    }
+
+    /// Says nothing more.
+    pub(crate) fn hang_up(&mut self) {
+        let (closed, _) = mpsc::channel(1);
+        self.words = closed;
+    }
+
     pub(crate) async fn view(&mut self) -> View {
         match self.hear().await {
             Some(ToNode::Install(view)) => view,
@@ -207,6 +219,17 @@ impl Node {
             ..StepReport::default()
         };
         self.words(NodeWords::Reports(vec![report])).await;
+    }
+
+    /// Begins a delivery whose chunks come through the channel; the task ends with its answer.
+    pub(crate) fn deliver_slowly(&self) -> (mpsc::Sender<ModelChunk>, JoinHandle<Code>) {
+        let (sender, chunks) = mpsc::channel(1);
+        let mut client = self.client.clone();
+        let delivery = tokio::spawn(async move {
+            let answer = client.deliver(ReceiverStream::new(chunks)).await;
+            answer.map_or_else(|status| status.code(), |_| Code::Ok)
+        });
+        (sender, delivery)
     }
 
     /// Delivers these bytes, announcing `total`.
