@@ -85,7 +85,8 @@ impl Service {
         let dir = RunDir::take(&run_dir, &text)?;
         let (inputs, heard) = mpsc::channel(INPUTS_MAX);
         let (driver, status, deliverer) = Driver::new(config, text, dir.clone(), heard)?;
-        tracing::info!(%address, run_dir = %run_dir.display(), "listening");
+        let pid = std::process::id();
+        tracing::info!(pid, %address, run_dir = %run_dir.display(), "listening");
         Ok(Self {
             listener,
             address,
