@@ -119,7 +119,7 @@ fn a_node_that_cannot_obey_is_killed() {
     program.until(|line| line.contains("training as rank 1").then_some(()));
     signal(pid, "STOP");
     program.signal("INT");
-    // The others have obeyed; the second signal says that we do not care to wait for the grace time.
+    // The others have obeyed; the second signal spares us the grace time.
     program.until(|line| line.contains("[coordinator] error: ").then_some(()));
     program.signal("INT");
     let ended = program.finish();

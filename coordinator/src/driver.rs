@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use ecq_cluster::coordinator::{Command, Coordinator, Event, Outcome};
-use ecq_cluster::{Digest, Failure, Millis, NodeId, RunConfig, Step, ToCoordinator, ToNode, View};
+use ecq_cluster::{
+    Digest, Failure, Fingerprint, Millis, NodeId, RunConfig, Step, ToCoordinator, ToNode, View,
+};
 use ecq_proto::NodeWords;
 use ecq_proto::v1::{CoordinatorMessage, RunStatus};
 use tokio::sync::{mpsc, watch};
@@ -14,7 +16,7 @@ use tonic::Status;
 use crate::error::CoordinatorError;
 use crate::history::History;
 use crate::metrics::{Dimensions, Metrics};
-use crate::run_dir::{RunDir, unwritable};
+use crate::run_dir::{METRICS, MODEL, RunDir, SUMMARY, unwritable};
 use crate::summary::Summary;
 
 /// A session's sending end.
@@ -27,8 +29,11 @@ pub(crate) enum Input {
     Connected { node: NodeId, words: Words },
     /// A node spoke.
     Said { node: NodeId, words: NodeWords },
-    /// A session has ended.
-    Disconnected(NodeId),
+    /// A session has ended, for this reason if the node broke the contract.
+    Disconnected {
+        node: NodeId,
+        status: Option<Status>,
+    },
 }
 
 /// A coordinator at work.
@@ -43,34 +48,25 @@ pub(crate) struct Driver {
     dir: RunDir,
     history: History,
     metrics: Metrics,
-    /// What the members said of model and data; the machine sees to it that all say the same.
-    prepared: Option<(u64, u64)>,
+    /// What nodes said of model and data; the machine sees to it that all members say the same.
+    prepared: BTreeMap<NodeId, Fingerprint>,
     status: watch::Sender<RunStatus>,
     deliverer: watch::Sender<Option<NodeId>>,
 }
 
 impl Driver {
-    #[allow(clippy::type_complexity, reason = "two watches, taken apart at once")]
     pub(crate) fn new(
         config: RunConfig,
         text: String,
         dir: RunDir,
         inputs: mpsc::Receiver<Input>,
-    ) -> Result<
-        (
-            Self,
-            watch::Receiver<RunStatus>,
-            watch::Receiver<Option<NodeId>>,
-        ),
-        CoordinatorError,
-    > {
+    ) -> Result<Self, CoordinatorError> {
         let name = config.name.clone();
-        let (status, statuses) = watch::channel(RunStatus {
+        let status = RunStatus {
             name,
             ..RunStatus::default()
-        });
-        let (deliverer, deliverers) = watch::channel(None);
-        let driver = Self {
+        };
+        Ok(Self {
             machine: Coordinator::new(&config, text, ecq_proto::VERSION.to_owned()),
             commands: Vec::new(),
             start: Instant::now(),
@@ -78,49 +74,72 @@ impl Driver {
             sessions: BTreeMap::new(),
             history: History::create(&dir)?,
             metrics: Metrics::create(&dir)?,
-            prepared: None,
-            status,
-            deliverer,
+            prepared: BTreeMap::new(),
+            status: watch::Sender::new(status),
+            deliverer: watch::Sender::new(None),
             dir,
             config,
-        };
-        Ok((driver, statuses, deliverers))
+        })
     }
 
-    /// Coordinates until the machine concludes.
+    /// How the run goes.
+    pub(crate) fn status(&self) -> watch::Receiver<RunStatus> {
+        self.status.subscribe()
+    }
+
+    /// Who delivers the model, once there is a view.
+    pub(crate) fn deliverer(&self) -> watch::Receiver<Option<NodeId>> {
+        self.deliverer.subscribe()
+    }
+
+    /// Coordinates until the run is over; returns what it amounts to.
     pub(crate) async fn run(
         mut self,
         stop: CancellationToken,
     ) -> Result<Summary, CoordinatorError> {
-        let mut stopping = false;
+        let result = match self.coordinate(&stop).await {
+            Ok(Outcome::Completed { steps, digest }) => self.summarise(steps, digest),
+            Ok(Outcome::Failed(failure)) => Err(CoordinatorError::Failed(failure)),
+            Err(error) => {
+                // The run cannot go on without its records: everybody must hear of it.
+                self.handle(Event::Stop(error.to_string()));
+                let _told = self.carry_out();
+                Err(error)
+            }
+        };
+        let reason = match &result {
+            Ok(_) => "completed".to_owned(),
+            Err(CoordinatorError::Failed(failure)) => format!("failed: {failure}"),
+            Err(error) => format!("failed: {error}"),
+        };
+        self.status.send_modify(|status| status.reason = reason);
+        result
+    }
+
+    /// Feeds the machine until it concludes.
+    async fn coordinate(&mut self, stop: &CancellationToken) -> Result<Outcome, CoordinatorError> {
         self.handle(Event::Tick);
         loop {
-            match self.carry_out() {
-                Ok(Some(outcome)) => return self.conclude(outcome),
-                Ok(None) => {}
-                Err(error) => {
-                    // The run cannot go on without its records: everybody must hear of it.
-                    self.handle(Event::Stop(error.to_string()));
-                    let _told = self.carry_out();
-                    return Err(error);
-                }
+            if let Some(outcome) = self.carry_out()? {
+                return Ok(outcome);
             }
             let deadline = self.machine.deadline();
             let wake = async {
                 match deadline {
                     Some(at) => {
-                        tokio::time::sleep_until((self.start + Duration::from_millis(at)).into())
-                            .await;
+                        let at = self.start + Duration::from_millis(at);
+                        tokio::time::sleep_until(at.into()).await;
                     }
                     None => std::future::pending().await,
                 }
             };
+            // In this order: a heartbeat that has arrived is heard before leases are looked at.
             let event = tokio::select! {
-                input = self.inputs.recv() => input.and_then(|input| self.hear(input)),
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
+                biased;
+                () = stop.cancelled() => {
                     Some(Event::Stop("the coordinator was told to stop".to_owned()))
                 }
+                Some(input) = self.inputs.recv() => self.hear(input)?,
                 () = wake => Some(Event::Tick),
             };
             if let Some(event) = event {
@@ -135,41 +154,48 @@ impl Driver {
     }
 
     /// Turns what was heard into an event for the machine; metrics are not for it.
-    fn hear(&mut self, input: Input) -> Option<Event> {
-        match input {
+    fn hear(&mut self, input: Input) -> Result<Option<Event>, CoordinatorError> {
+        Ok(match input {
             Input::Connected { node, words } => {
                 self.sessions.insert(node, words);
                 None
             }
-            Input::Said {
-                node,
-                words: NodeWords::Protocol(message),
-            } => {
-                match &message {
-                    ToCoordinator::Hello(hello) => {
-                        tracing::info!(node, address = hello.address, rank = hello.rank, "hello");
-                    }
-                    ToCoordinator::Prepared(found) => {
-                        self.prepared
-                            .get_or_insert((found.parameters, found.samples));
-                    }
-                    _ => {}
+            Input::Said { node, words } => match words {
+                NodeWords::Protocol(message) => {
+                    self.note(node, &message);
+                    Some(Event::Message {
+                        from: node,
+                        message,
+                    })
                 }
-                Some(Event::Message {
-                    from: node,
-                    message,
-                })
-            }
-            Input::Said { node, words } => {
-                let measured = self.measure(node, words);
-                measured
-                    .err()
-                    .map(|error| Event::Stop(format!("cannot write metrics: {error}")))
-            }
-            Input::Disconnected(node) => {
-                self.sessions.remove(&node);
+                measured => {
+                    self.measure(node, measured)
+                        .map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
+                    None
+                }
+            },
+            Input::Disconnected { node, status } => {
+                self.prepared.remove(&node);
+                if let (Some(words), Some(status)) = (self.sessions.remove(&node), status) {
+                    tracing::warn!(node, reason = status.message(), "hung up on a node");
+                    let _does_not_listen = words.try_send(Err(status));
+                }
                 Some(Event::Disconnected(node))
             }
+        })
+    }
+
+    /// Remembers what the shell needs of words that are for the machine.
+    fn note(&mut self, node: NodeId, message: &ToCoordinator) {
+        match message {
+            ToCoordinator::Hello(hello) => {
+                tracing::info!(node, address = hello.address, rank = hello.rank, "hello");
+            }
+            ToCoordinator::Prepared(found) => {
+                // Like the machine: what a node says first counts.
+                self.prepared.entry(node).or_insert(*found);
+            }
+            _ => {}
         }
     }
 
@@ -232,7 +258,13 @@ impl Driver {
     }
 
     fn install(&mut self, view: &View) {
-        let (parameters, samples) = self.prepared.unwrap_or_default();
+        let deliverer = view.members.first().map(|member| member.node);
+        let found = deliverer.and_then(|node| self.prepared.get(&node));
+        let &Fingerprint {
+            parameters,
+            samples,
+            ..
+        } = found.expect("the members of a view are prepared");
         let steps = self.config.total_steps(samples);
         let members = view.size();
         self.metrics.begin(Dimensions {
@@ -241,8 +273,7 @@ impl Driver {
             samples,
             steps,
         });
-        self.deliverer
-            .send_replace(view.members.first().map(|member| member.node));
+        self.deliverer.send_replace(deliverer);
         self.publish();
     }
 
@@ -262,35 +293,33 @@ impl Driver {
         });
     }
 
-    fn conclude(mut self, outcome: Outcome) -> Result<Summary, CoordinatorError> {
-        let (steps, digest) = match outcome {
-            Outcome::Completed { steps, digest } => (steps, digest),
-            Outcome::Failed(failure) => {
-                self.explain_end(format!("failed: {failure}"));
-                return Err(CoordinatorError::Failed(failure));
-            }
-        };
-        let summary = self.summarise(steps, digest)?;
-        self.explain_end("completed".to_owned());
-        Ok(summary)
-    }
-
     fn summarise(&mut self, steps: Step, digest: Digest) -> Result<Summary, CoordinatorError> {
-        let reported = self.metrics.history.len() as u64;
-        if reported != steps || !self.dir.path("model.safetensors").is_file() {
-            let text = format!("{reported} of {steps} steps were reported, or no model delivered");
-            return Err(CoordinatorError::Failed(Failure::Fault(text)));
+        if let Some(missing) = self.missing(steps) {
+            return Err(CoordinatorError::Failed(Failure::Fault(missing)));
         }
+        // A summary says that the rest is there.
+        let synced = self.metrics.sync();
+        synced.map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
         let summary = Summary::new(&self.config, &self.metrics, steps, digest);
-        let path = self.dir.path("summary.json");
         let text = serde_json::to_string_pretty(&summary)
-            .map_err(|error| unwritable(&path, error.into()))?;
-        self.dir.put("summary.json", text.as_bytes())?;
+            .map_err(|error| unwritable(&self.dir.path(SUMMARY), error.into()))?;
+        self.dir.put(SUMMARY, text.as_bytes())?;
         tracing::info!(steps, digest = digest.short(), "all replicas are identical");
         Ok(summary)
     }
 
-    fn explain_end(&self, reason: String) {
-        self.status.send_modify(|status| status.reason = reason);
+    /// What a completed run would have and this one has not: a summary would be a lie.
+    fn missing(&self, steps: Step) -> Option<String> {
+        let reported = self.metrics.history.len() as Step;
+        if reported != steps {
+            return Some(format!("only {reported} of {steps} steps were reported"));
+        }
+        if self.metrics.evaluation.is_none() {
+            return Some("the model was not evaluated".to_owned());
+        }
+        if !self.dir.path(MODEL).is_file() {
+            return Some("no model was delivered".to_owned());
+        }
+        None
     }
 }

@@ -18,7 +18,7 @@ pub enum CoordinatorError {
         address: SocketAddr,
     },
     /// The address is not to be had for another reason.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {source}; choose an address of this machine")]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -43,7 +43,10 @@ pub enum CoordinatorError {
         source: std::io::Error,
     },
     /// A file of the run cannot be written.
-    #[error("cannot write {}: {source}", path.display())]
+    #[error(
+        "cannot write {}: {source}; see to space and permissions, or choose another --run-dir",
+        path.display()
+    )]
     Io {
         /// The file.
         path: PathBuf,

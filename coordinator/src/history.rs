@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use ecq_cluster::View;
 
 use crate::error::CoordinatorError;
-use crate::run_dir::{RunDir, unwritable};
+use crate::run_dir::{HISTORY, RunDir, unwritable};
 
 /// `history.jsonl`: a line a view.
 #[derive(Debug)]
@@ -15,12 +15,10 @@ pub(crate) struct History {
     dir: RunDir,
 }
 
-const NAME: &str = "history.jsonl";
-
 impl History {
     pub(crate) fn create(dir: &RunDir) -> Result<Self, CoordinatorError> {
         Ok(Self {
-            file: dir.create(NAME)?,
+            file: dir.create(HISTORY)?,
             dir: dir.clone(),
         })
     }
@@ -39,7 +37,7 @@ impl History {
             "view": view.number, "first_step": view.first_step, "members": members
         });
         self.store(&format!("{line}\n"))
-            .map_err(|e| unwritable(&self.dir.path(NAME), e))
+            .map_err(|e| unwritable(&self.dir.path(HISTORY), e))
     }
 
     fn store(&mut self, line: &str) -> io::Result<()> {

@@ -18,6 +18,7 @@ mod metrics;
 mod model;
 mod run_dir;
 mod service;
+mod session;
 mod summary;
 mod tensorboard;
 

@@ -5,8 +5,8 @@
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
 //! included), `gradient_norm` and `residual_norm` (root mean square over members), `omega`,
 //! `nonfinite_groups`, and the seconds `step`, `compute`, `encode`, `wait` and `apply` of the slowest
-//! member, and `wall_seconds`. For each evaluation: `step`, `test_loss`, `test_accuracy`,
-//! `wall_seconds`. What is not finite is null.
+//! member, and `wall_seconds`. For each evaluation, after the line of the last step before it: `step`,
+//! `test_loss`, `test_accuracy`, `wall_seconds`. What is not finite is null.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -17,12 +17,12 @@ use ecq_cluster::{Evaluation, Rank, Step, StepReport};
 use serde::Serialize;
 
 use crate::error::CoordinatorError;
-use crate::run_dir::RunDir;
+use crate::run_dir::{METRICS, RunDir};
 use crate::tensorboard::Events;
 
-/// Steps that may be incomplete at a time. Members are at most one step apart, and their reports
-/// some tenths of a second; more than this is a member that reports nonsense.
-const OPEN_STEPS_MAX: usize = 100_000;
+/// How far a report may be ahead of the first step that is incomplete. Members are at most one step
+/// apart, and their reports some tenths of a second: what is further ahead is nonsense.
+const STEPS_AHEAD_MAX: Step = 100_000;
 
 /// What must be known before a report means anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +58,7 @@ pub(crate) struct StepMetrics {
     wall_seconds: f64,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 struct EvaluationLine {
     step: Step,
     test_loss: f64,
@@ -74,21 +74,25 @@ pub(crate) struct Metrics {
     dimensions: Option<Dimensions>,
     start: Instant,
     open: BTreeMap<Step, BTreeMap<Rank, StepReport>>,
+    /// Evaluations of steps that are still open, by number of steps.
+    evaluations: BTreeMap<Step, EvaluationLine>,
     bytes_sent_total: f64,
     consumed: u64,
     /// Loss, bits and seconds of each step, for the summary.
     pub(crate) history: Vec<StepMetrics>,
+    /// The last evaluation that was written.
     pub(crate) evaluation: Option<Evaluation>,
 }
 
 impl Metrics {
     pub(crate) fn create(dir: &RunDir) -> Result<Self, CoordinatorError> {
         Ok(Self {
-            lines: BufWriter::new(dir.create("metrics.jsonl")?),
+            lines: BufWriter::new(dir.create(METRICS)?),
             events: Events::create(dir)?,
             dimensions: None,
             start: Instant::now(),
             open: BTreeMap::new(),
+            evaluations: BTreeMap::new(),
             bytes_sent_total: 0.0,
             consumed: 0,
             history: Vec::new(),
@@ -117,26 +121,56 @@ impl Metrics {
         let Some(dimensions) = self.dimensions else {
             return Ok(());
         };
+        let next = self.history.len() as Step;
+        let last = dimensions.steps.min(next.saturating_add(STEPS_AHEAD_MAX));
         for report in reports {
-            let known = report.step < dimensions.steps && report.step >= self.history.len() as u64;
-            if known && self.open.len() < OPEN_STEPS_MAX {
-                self.open
-                    .entry(report.step)
-                    .or_default()
-                    .insert(rank, report);
+            if (next..last).contains(&report.step) {
+                let step = self.open.entry(report.step).or_default();
+                step.insert(rank, report);
             }
         }
-        let mut complete = Vec::new();
-        while let Some(first) = self.open.first_entry() {
-            let next = self.history.len() + complete.len();
-            let whole = first.get().len() == dimensions.members as usize;
-            if !whole || *first.key() != next as u64 {
-                break;
-            }
-            complete.push(first.remove());
+        self.settle(dimensions)
+    }
+
+    /// Takes an evaluation of the model; writes it once the steps before it are written.
+    pub(crate) fn evaluation(&mut self, found: Evaluation) -> io::Result<()> {
+        let Some(dimensions) = self.dimensions else {
+            return Ok(());
+        };
+        let next = self.history.len() as Step;
+        let last = dimensions.steps.min(next.saturating_add(STEPS_AHEAD_MAX));
+        if found.steps <= last {
+            let line = EvaluationLine {
+                step: found.steps,
+                test_loss: found.loss,
+                test_accuracy: found.accuracy,
+                wall_seconds: self.elapsed(),
+            };
+            self.evaluations.insert(found.steps, line);
         }
-        for reports in complete {
-            self.step(dimensions, &reports)?;
+        self.settle(dimensions)
+    }
+
+    /// Writes everything whose turn has come.
+    fn settle(&mut self, dimensions: Dimensions) -> io::Result<()> {
+        loop {
+            let done = self.history.len() as Step;
+            if let Some(first) = self.evaluations.first_entry()
+                && *first.key() <= done
+            {
+                let evaluation = first.remove();
+                self.evaluated(evaluation)?;
+                continue;
+            }
+            match self.open.first_entry() {
+                Some(first)
+                    if *first.key() == done && first.get().len() == dimensions.members as usize =>
+                {
+                    let reports = first.remove();
+                    self.step(dimensions, &reports)?;
+                }
+                _ => break,
+            }
         }
         self.lines.flush()?;
         self.events.flush()
@@ -150,7 +184,11 @@ impl Metrics {
         let reports: Vec<&StepReport> = reports.values().collect();
         let members = reports.len() as f64;
         let sum = |of: fn(&StepReport) -> f64| reports.iter().map(|r| of(r)).sum::<f64>();
-        let count = |of: fn(&StepReport) -> u64| reports.iter().map(|r| of(r)).sum::<u64>();
+        // Counts come from outside: their sum need not fit.
+        let count = |of: fn(&StepReport) -> u64| {
+            let counts = reports.iter().map(|r| of(r));
+            counts.fold(0, u64::saturating_add)
+        };
         let slowest = |of: fn(&StepReport) -> f32| {
             reports.iter().map(|r| f64::from(of(r))).fold(0.0, f64::max)
         };
@@ -158,7 +196,7 @@ impl Metrics {
         let frame_bytes = sum(|r| r.frame_bytes as f64) / members;
         let bytes_sent = sum(|r| r.socket_bytes as f64) / members;
         self.bytes_sent_total += bytes_sent;
-        self.consumed += samples;
+        self.consumed = self.consumed.saturating_add(samples);
         let metrics = StepMetrics {
             step: self.history.len() as u64 + 1,
             epoch: self.consumed as f64 / dimensions.samples.max(1) as f64,
@@ -198,19 +236,26 @@ impl Metrics {
         Ok(())
     }
 
-    /// Takes an evaluation of the model.
-    pub(crate) fn evaluation(&mut self, found: Evaluation) -> io::Result<()> {
-        self.evaluation = Some(found);
-        self.line(&EvaluationLine {
-            step: found.steps,
-            test_loss: found.loss,
-            test_accuracy: found.accuracy,
-            wall_seconds: self.elapsed(),
-        })?;
-        let scalars = [("test/loss", found.loss), ("test/accuracy", found.accuracy)];
-        self.events.scalars(found.steps, &scalars)?;
+    fn evaluated(&mut self, line: EvaluationLine) -> io::Result<()> {
+        self.line(&line)?;
+        let (loss, accuracy) = (line.test_loss, line.test_accuracy);
+        self.events.scalars(
+            line.step,
+            &[("test/loss", loss), ("test/accuracy", accuracy)],
+        )?;
+        self.evaluation = Some(Evaluation {
+            steps: line.step,
+            loss,
+            accuracy,
+        });
+        Ok(())
+    }
+
+    /// Returns when everything written would survive a power failure.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.lines.flush()?;
-        self.events.flush()
+        self.lines.get_ref().sync_all()?;
+        self.events.sync()
     }
 
     /// Bytes that a node has sent on average.
@@ -322,6 +367,47 @@ mod tests {
         let losses: Vec<f64> = metrics.history.iter().map(|m| m.train_loss).collect();
         assert_eq!(losses, [0.2, 0.4]);
         assert!(metrics.open.is_empty());
+    }
+
+    #[test]
+    fn a_report_of_the_far_future_does_not_keep_the_next_step_out() {
+        let (_dir, mut metrics) = metrics();
+        let steps = Step::MAX;
+        let dimensions = metrics.dimensions.expect("it has begun");
+        metrics.begin(Dimensions {
+            steps,
+            ..dimensions
+        });
+        let nonsense = (2..2 * STEPS_AHEAD_MAX).map(|step| report(step, 0.0, 0.0));
+        metrics.report(0, nonsense.collect()).expect("written");
+        assert!((metrics.open.len() as Step) < STEPS_AHEAD_MAX);
+        for rank in [0, 1] {
+            let first = report(0, 1.0, 0.0);
+            metrics.report(rank, vec![first]).expect("written");
+        }
+        assert_eq!(metrics.history.len(), 1);
+    }
+
+    #[test]
+    fn an_evaluation_follows_the_steps_before_it() {
+        let (dir, mut metrics) = metrics();
+        let evaluation = |steps| Evaluation {
+            steps,
+            loss: 1.0,
+            accuracy: 0.5,
+        };
+        for steps in [2, 9] {
+            metrics.evaluation(evaluation(steps)).expect("written");
+        }
+        for rank in [0, 1] {
+            let reports = (0..3).map(|step| report(step, 1.0, 0.0));
+            metrics.report(rank, reports.collect()).expect("written");
+        }
+        let text = std::fs::read_to_string(dir.path().join(METRICS)).expect("it is there");
+        let kind = |line: &str| line.contains("test_loss");
+        let kinds: Vec<bool> = text.lines().map(kind).collect();
+        assert_eq!(kinds, [false, false, true, false], "{text}");
+        assert_eq!(metrics.evaluation, Some(evaluation(2)));
     }
 
     #[test]

@@ -8,42 +8,90 @@ use crate::error::CoordinatorError;
 
 /// The directory that belongs to one run and no other.
 #[derive(Clone, Debug)]
-pub(crate) struct RunDir(PathBuf);
+pub(crate) struct RunDir {
+    path: PathBuf,
+    /// Whether it was made for this run.
+    made: bool,
+}
 
-const CONFIG: &str = "config.toml";
+pub(crate) const CONFIG: &str = "config.toml";
+pub(crate) const HISTORY: &str = "history.jsonl";
+pub(crate) const METRICS: &str = "metrics.jsonl";
+pub(crate) const MODEL: &str = "model.safetensors";
+pub(crate) const SUMMARY: &str = "summary.json";
+/// How the name of a TensorBoard event file begins.
+pub(crate) const EVENTS: &str = "events.out.tfevents.";
 
 impl RunDir {
     /// Takes the directory for a run, making it if need be, and leaves the configuration in it.
     /// Other files may be there already, such as a launcher's logs, but none of another run.
     pub(crate) fn take(path: &Path, config: &str) -> Result<Self, CoordinatorError> {
-        if path.join(CONFIG).exists() {
-            return Err(CoordinatorError::Occupied {
-                path: path.to_owned(),
-            });
-        }
-        let made = fs::create_dir_all(path);
-        made.map_err(|source| CoordinatorError::RunDir {
+        let failed = |source| CoordinatorError::RunDir {
             path: path.to_owned(),
             source,
+        };
+        let made = !path.exists();
+        fs::create_dir_all(path).map_err(failed)?;
+        let dir = Self {
+            path: path.to_owned(),
+            made,
+        };
+        if !dir.files_of_a_run().map_err(failed)?.is_empty() {
+            return Err(dir.occupied());
+        }
+        // Only one of several coordinators creates this file: the directory is its.
+        let mut file = dir.create(CONFIG)?;
+        let written = file
+            .write_all(config.as_bytes())
+            .and_then(|()| file.sync_all());
+        written.map_err(|error| {
+            dir.abandon();
+            unwritable(&dir.path(CONFIG), error)
         })?;
-        let dir = Self(path.to_owned());
-        dir.put(CONFIG, config.as_bytes())?;
         Ok(dir)
+    }
+
+    /// Leaves the directory as it was found, after a start that failed. None of the files removed
+    /// was there when it was taken.
+    pub(crate) fn abandon(&self) {
+        for path in self.files_of_a_run().unwrap_or_default() {
+            let _gone_already = fs::remove_file(path);
+        }
+        if self.made {
+            let _not_empty = fs::remove_dir(&self.path);
+        }
+    }
+
+    fn files_of_a_run(&self) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let known = [CONFIG, HISTORY, METRICS, MODEL, SUMMARY].map(|known| name == known);
+            if known.contains(&true) || name.to_string_lossy().starts_with(EVENTS) {
+                found.push(self.path.join(name));
+            }
+        }
+        Ok(found)
+    }
+
+    fn occupied(&self) -> CoordinatorError {
+        CoordinatorError::Occupied {
+            path: self.path.clone(),
+        }
     }
 
     /// A file's place in the directory.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 
     /// Leaves a file, whole and durable, or none.
     pub(crate) fn put(&self, name: &str, contents: &[u8]) -> Result<(), CoordinatorError> {
         let path = self.path(name);
-        let mut partial = Partial::create(&path).map_err(|e| unwritable(&path, e))?;
-        let written = partial
-            .file
-            .write_all(contents)
-            .and_then(|()| partial.complete());
+        let written = Partial::create(&path).and_then(|mut partial| {
+            partial.file.write_all(contents)?;
+            partial.complete()
+        });
         written.map_err(|error| unwritable(&path, error))
     }
 
@@ -51,7 +99,10 @@ impl RunDir {
     pub(crate) fn create(&self, name: &str) -> Result<File, CoordinatorError> {
         let path = self.path(name);
         let file = File::options().create_new(true).append(true).open(&path);
-        file.map_err(|error| unwritable(&path, error))
+        file.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => self.occupied(),
+            _ => unwritable(&path, error),
+        })
     }
 }
 
@@ -74,17 +125,29 @@ pub(crate) struct Partial {
 
 impl Partial {
     /// Begins the file that will be `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::AlreadyExists`] if it is there, or somebody else has begun it.
     pub(crate) fn create(path: &Path) -> io::Result<Self> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let file = File::create(&partial)?;
-        Ok(Self {
+        let file = File::options()
+            .create_new(true)
+            .write(true)
+            .open(&partial)?;
+        let begun = Self {
             file,
             partial,
             path: path.to_owned(),
             complete: false,
-        })
+        };
+        // Asked only now: whoever has the partial file is the only one who can complete it.
+        if path.exists() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        Ok(begun)
     }
 
     /// Makes the contents durable and gives the file its name.
@@ -102,5 +165,45 @@ impl Drop for Partial {
         if !self.complete {
             let _gone_already = fs::remove_file(&self.partial);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_abandoned_directory_is_as_it_was_found() {
+        let temporary = tempfile::tempdir().expect("there is room");
+        let (new, old) = (temporary.path().join("new"), temporary.path().join("old"));
+        fs::create_dir_all(old.join("logs")).expect("there is room");
+        for path in [&new, &old] {
+            let dir = RunDir::take(path, "name = 'x'").expect("it is free");
+            for name in [METRICS, "events.out.tfevents.1"] {
+                dir.create(name).expect("it is new");
+            }
+            dir.abandon();
+        }
+        assert!(!new.exists());
+        let left: Vec<_> = fs::read_dir(&old).expect("it stays").collect();
+        assert_eq!(left.len(), 1, "{left:?}");
+    }
+
+    #[test]
+    fn a_file_is_complete_or_absent_and_never_replaced() {
+        let temporary = tempfile::tempdir().expect("there is room");
+        let path = temporary.path().join("file");
+        drop(Partial::create(&path).expect("it is new"));
+        let mut partial = Partial::create(&path).expect("nothing was left");
+        let second = Partial::create(&path).expect_err("it is begun");
+        assert_eq!(second.kind(), io::ErrorKind::AlreadyExists);
+        partial.file.write_all(b"whole").expect("there is room");
+        assert!(!path.exists());
+        partial.complete().expect("there is room");
+        assert_eq!(fs::read(&path).ok().as_deref(), Some(&b"whole"[..]));
+        let third = Partial::create(&path).expect_err("it is there");
+        assert_eq!(third.kind(), io::ErrorKind::AlreadyExists);
+        let left: Vec<_> = fs::read_dir(temporary.path()).expect("it stays").collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 }

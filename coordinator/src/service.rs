@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ecq_cluster::NodeId;
+use ecq_proto::limits;
 use ecq_proto::v1::coordinator_server::{Coordinator, CoordinatorServer};
 use ecq_proto::v1::{
     CoordinatorMessage, Delivered, ModelChunk, NodeMessage, RunStatus, WatchRequest,
 };
-use ecq_proto::{NodeWords, limits};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt as _;
@@ -22,7 +22,8 @@ use crate::Options;
 use crate::driver::{Driver, Input};
 use crate::error::CoordinatorError;
 use crate::model;
-use crate::run_dir::RunDir;
+use crate::run_dir::{MODEL, RunDir};
+use crate::session;
 use crate::summary::Summary;
 
 /// Inputs that may wait for the driver; sessions are not read while it is this far behind.
@@ -51,6 +52,8 @@ struct Shared {
     /// Who delivers the model, once there is a view.
     deliverer: watch::Receiver<Option<NodeId>>,
     dir: RunDir,
+    /// How long a session may take to greet.
+    patience: Duration,
 }
 
 impl Service {
@@ -84,19 +87,23 @@ impl Service {
             })?;
         let dir = RunDir::take(&run_dir, &text)?;
         let (inputs, heard) = mpsc::channel(INPUTS_MAX);
-        let (driver, status, deliverer) = Driver::new(config, text, dir.clone(), heard)?;
+        let patience = Duration::from_millis(config.lease());
+        let driver =
+            Driver::new(config, text, dir.clone(), heard).inspect_err(|_| dir.abandon())?;
+        let shared = Shared {
+            inputs,
+            status: driver.status(),
+            deliverer: driver.deliverer(),
+            dir,
+            patience,
+        };
         let pid = std::process::id();
         tracing::info!(pid, %address, run_dir = %run_dir.display(), "listening");
         Ok(Self {
             listener,
             address,
             driver,
-            shared: Shared {
-                inputs,
-                status,
-                deliverer,
-                dir,
-            },
+            shared,
         })
     }
 
@@ -131,6 +138,7 @@ impl Service {
         let server = Server::builder()
             .initial_stream_window_size(limits::WINDOW_BYTES)
             .initial_connection_window_size(limits::WINDOW_BYTES)
+            .max_frame_size(limits::HTTP2_FRAME_BYTES)
             .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
             .add_service(CoordinatorServer::new(sessions))
@@ -169,7 +177,13 @@ impl Coordinator for Sessions {
             .send(Input::Connected { node, words })
             .await
             .map_err(|_| over())?;
-        tokio::spawn(listen(node, request.into_inner(), inputs));
+        let patience = self.shared.patience;
+        tokio::spawn(session::listen(
+            node,
+            request.into_inner(),
+            patience,
+            inputs,
+        ));
         Ok(Response::new(ReceiverStream::new(fetched)))
     }
 
@@ -178,7 +192,7 @@ impl Coordinator for Sessions {
         request: Request<Streaming<ModelChunk>>,
     ) -> Result<Response<Delivered>, Status> {
         let sender = *self.shared.deliverer.borrow();
-        let path = self.shared.dir.path("model.safetensors");
+        let path = self.shared.dir.path(MODEL);
         model::receive(request.into_inner(), sender, &path).await?;
         Ok(Response::new(Delivered {}))
     }
@@ -188,42 +202,24 @@ impl Coordinator for Sessions {
         _request: Request<WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (sender, statuses) = mpsc::channel(1);
-        let mut status = self.shared.status.clone();
-        tokio::spawn(async move {
-            loop {
-                let current = status.borrow_and_update().clone();
-                if sender.send(Ok(current)).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(STATUS_INTERVAL).await;
-                if status.changed().await.is_err() {
-                    // The driver is gone: what it said last has been sent.
-                    return;
-                }
-            }
-        });
+        tokio::spawn(narrate(self.shared.status.clone(), sender));
         Ok(Response::new(ReceiverStream::new(statuses)))
     }
 }
 
-/// Passes a node's words on until its session ends.
-async fn listen(node: NodeId, mut messages: Streaming<NodeMessage>, inputs: mpsc::Sender<Input>) {
+/// Sends the status whenever it has changed, at most once an interval unless the reason changes. The
+/// last status is always sent, since a change that has not been seen outlives the driver.
+async fn narrate(
+    mut status: watch::Receiver<RunStatus>,
+    to: mpsc::Sender<Result<RunStatus, Status>>,
+) {
     loop {
-        let words = match messages.message().await {
-            Ok(Some(message)) => NodeWords::try_from(message),
-            Ok(None) | Err(_) => break,
-        };
-        match words {
-            Ok(words) => {
-                if inputs.send(Input::Said { node, words }).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                tracing::warn!(node, %error, "a node speaks another language");
-                break;
-            }
+        let current = status.borrow_and_update().clone();
+        let reason = current.reason.clone();
+        if to.send(Ok(current)).await.is_err() || status.changed().await.is_err() {
+            return;
         }
+        let news = status.wait_for(|status| status.reason != reason);
+        let _news_or_time = tokio::time::timeout(STATUS_INTERVAL, news).await;
     }
-    let _run_is_over = inputs.send(Input::Disconnected(node)).await;
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use ecq_cluster::{Digest, RunConfig, Step};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metrics::Metrics;
 
-/// A completed run.
+/// A completed run. What is not finite is null in JSON, and not a number when it is read back.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Summary {
     /// Name of the run.
@@ -27,22 +27,31 @@ pub struct Summary {
     /// Steps applied.
     pub steps: Step,
     /// Passes over the training set.
+    #[serde(deserialize_with = "number")]
     pub epochs: f64,
     /// Share of test samples whose class the final model predicts, 0 to 1.
+    #[serde(deserialize_with = "number")]
     pub test_accuracy: f64,
     /// Mean loss of the final model on the test split.
+    #[serde(deserialize_with = "number")]
     pub test_loss: f64,
     /// Mean training loss over the steps of the last epoch.
+    #[serde(deserialize_with = "number")]
     pub train_loss: f64,
     /// Seconds from the first view to the end.
+    #[serde(deserialize_with = "number")]
     pub wall_seconds: f64,
     /// Median over steps of the slowest member's step.
+    #[serde(deserialize_with = "number")]
     pub median_step_seconds: f64,
     /// All bytes of an encoded contribution ÷ parameters × 8, mean over steps and members.
+    #[serde(deserialize_with = "number")]
     pub bits_per_element: f64,
     /// Bytes written to the exchange sockets, payload and framing, mean over steps and members.
+    #[serde(deserialize_with = "number")]
     pub bytes_sent_per_node_per_step: f64,
     /// 32 ÷ bits_per_element.
+    #[serde(deserialize_with = "number")]
     pub compression_vs_fp32: f64,
     /// BLAKE3 of the final parameters and optimizer state.
     pub replica_digest: String,
@@ -64,7 +73,7 @@ impl Summary {
         let per_step = config.samples_per_step();
         let epoch = usize::try_from(samples.div_ceil(per_step)).unwrap_or(usize::MAX);
         let last_epoch = &history[history.len().saturating_sub(epoch)..];
-        let weight: u64 = last_epoch.iter().map(|m| m.samples()).sum();
+        let weight: f64 = last_epoch.iter().map(|m| m.samples() as f64).sum();
         let loss: f64 = last_epoch
             .iter()
             .map(|m| m.train_loss * m.samples() as f64)
@@ -83,7 +92,7 @@ impl Summary {
             epochs: (steps * per_step) as f64 / samples as f64,
             test_accuracy: evaluation.accuracy,
             test_loss: evaluation.loss,
-            train_loss: loss / weight.max(1) as f64,
+            train_loss: loss / weight,
             wall_seconds: metrics.elapsed(),
             median_step_seconds: median(history.iter().map(|m| m.seconds()).collect()),
             bits_per_element,
@@ -94,6 +103,10 @@ impl Summary {
             replicas_identical: true,
         }
     }
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

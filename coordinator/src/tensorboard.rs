@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use prost::Message as _;
 
 use crate::error::CoordinatorError;
-use crate::run_dir::RunDir;
+use crate::run_dir::{EVENTS, RunDir};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Event {
@@ -44,10 +44,11 @@ struct Scalar {
 pub(crate) struct Events(BufWriter<File>);
 
 impl Events {
-    /// Begins `events.out.tfevents.SECONDS.ecq` in the run directory.
+    /// Begins `events.out.tfevents.SECONDS.HOST.PROCESS` in the run directory.
     pub(crate) fn create(dir: &RunDir) -> Result<Self, CoordinatorError> {
         let now = now();
-        let name = format!("events.out.tfevents.{}.ecq", now as u64);
+        let (seconds, process) = (now as u64, std::process::id());
+        let name = format!("{EVENTS}{seconds}.{}.{process}", host());
         let mut events = Self(BufWriter::new(dir.create(&name)?));
         let file_version = Some("brain.Event:2".to_owned());
         events
@@ -84,6 +85,12 @@ impl Events {
         self.0.flush()
     }
 
+    /// Returns when everything would survive a power failure.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.0.flush()?;
+        self.0.get_ref().sync_all()
+    }
+
     fn write(&mut self, event: &Event) -> io::Result<()> {
         let data = event.encode_to_vec();
         let length = (data.len() as u64).to_le_bytes();
@@ -99,6 +106,17 @@ fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes)
         .rotate_right(15)
         .wrapping_add(0xa282_ead8)
+}
+
+/// Name of this machine, as far as it can stand in a file's name.
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let name: String = name.chars().filter(plain).collect();
+    if name.is_empty() {
+        return "localhost".to_owned();
+    }
+    name
 }
 
 fn now() -> f64 {
@@ -140,7 +158,7 @@ mod tests {
         let name = std::fs::read_dir(temporary.path())
             .expect("it is there")
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .find(|name| name.starts_with("events.out.tfevents."))
+            .find(|name| name.starts_with(EVENTS))
             .expect("there is an event file");
         let events = read(&std::fs::read(temporary.path().join(name)).expect("it is there"));
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));

@@ -89,7 +89,10 @@ Examples:
 
 /// `ecq launch`.
 #[derive(Args, Debug)]
-#[command(after_help = LAUNCH_HELP, after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::GRAMMAR))]
+#[command(
+    after_help = LAUNCH_HELP,
+    after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::GRAMMAR)
+)]
 pub struct LaunchArgs {
     /// The run.
     #[command(flatten)]
