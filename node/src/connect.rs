@@ -35,6 +35,13 @@ where
         match attempt().await {
             Ok(found) => return Ok(found),
             Err(error) if start.elapsed() + pause > patience => return Err(error),
+            Err(error) if pause == PAUSE => {
+                tracing::info!(
+                    error = causes(&error),
+                    ?patience,
+                    "no answer yet, trying again"
+                );
+            }
             Err(error) => tracing::debug!(error = causes(&error), "no answer yet"),
         }
         tokio::time::sleep(pause).await;
