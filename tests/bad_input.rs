@@ -140,19 +140,37 @@ fn a_run_directory_that_cannot_be_used_is_left_alone() {
 }
 
 #[test]
-fn a_coordinator_leaves_nothing_where_its_port_is_taken() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let address = taken.local_addr().expect("it is bound").to_string();
-    let dir = directory();
-    let ended = ecq(dir.path(), &["coordinator", "--listen", &address]);
-    assert_eq!(ended.code(), Some(7), "{}", ended.stderr);
-    assert!(ended.complaint().contains(&format!("{address} is in use")));
-    assert!(names(dir.path()).is_empty());
-    let ended = ecq(
-        dir.path(),
-        &["coordinator", "--listen", "127.0.0.1:0", "--nodes", "0"],
-    );
-    assert_eq!(ended.code(), Some(2), "{}", ended.stderr);
+fn a_coordinator_that_cannot_start_leaves_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let taken = listener.local_addr().expect("it is bound").to_string();
+    let in_use = format!("{taken} is in use");
+    let any = "127.0.0.1:0";
+    for (listen, more, code, part) in [
+        (&*taken, ["--address-file", "address"], 7, &*in_use),
+        (any, ["--nodes", "0"], 2, "nodes = 0"),
+        (any, ["--data", "cifar"], 2, "unknown data set"),
+        (
+            any,
+            ["--run-dir", "file/run"],
+            7,
+            "cannot make the run directory file/run",
+        ),
+        (
+            any,
+            ["--address-file", "file/address"],
+            7,
+            "cannot write file/address",
+        ),
+        ("nowhere", ["--nodes", "1"], 2, "nowhere"),
+    ] {
+        let dir = directory();
+        fs::write(dir.path().join("file"), "in the way").expect("it is writable");
+        let args = [&["coordinator", "--listen", listen], &more[..]].concat();
+        let ended = ecq(dir.path(), &args);
+        assert_eq!(ended.code(), Some(code), "{args:?}: {}", ended.stderr);
+        assert!(ended.stderr.contains(part), "{args:?}: {}", ended.stderr);
+        assert_eq!(names(dir.path()), ["file"], "{args:?}");
+    }
 }
 
 #[test]

@@ -93,6 +93,38 @@ fn who_does_not_fit_is_refused_and_the_run_goes_on() {
     }
 }
 
+/// Writes a data set in MNIST's files: two blank images to learn from and two to test with.
+fn write_blank_mnist(dir: &Path) {
+    for part in ["train", "t10k"] {
+        let write = |kind: &str, header: &[u32], length: usize| {
+            let mut bytes: Vec<u8> = header.iter().flat_map(|n| n.to_be_bytes()).collect();
+            bytes.resize(bytes.len() + length, 0);
+            std::fs::write(dir.join(format!("{part}-{kind}-ubyte")), bytes).expect("there is room");
+        };
+        write("images-idx3", &[2051, 2, 28, 28], 2 * 28 * 28);
+        write("labels-idx1", &[2049, 2], 2);
+    }
+}
+
+#[test]
+fn a_node_without_data_leaves_its_seat_to_another() {
+    let dir = directory();
+    let args = ["-n", "1", "--steps", "2", "--data", "mnist"];
+    let (coordinator, address) = coordinator(dir.path(), &args);
+    let node = ["node", "--coordinator", &address, "--data-dir"];
+    let ended = harness::ecq(dir.path(), &[&node[..], &["missing"]].concat());
+    assert_eq!(ended.code(), Some(6), "{}", ended.stderr);
+    assert!(ended.complaint().contains("missing"), "{}", ended.stderr);
+
+    let data = directory();
+    write_blank_mnist(data.path());
+    let data = data.path().to_string_lossy();
+    let ended = harness::ecq(dir.path(), &[&node[..], &[&data]].concat());
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let ended = coordinator.finish();
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+}
+
 #[test]
 fn a_node_that_is_told_to_stop_leaves_and_is_named() {
     let dir = directory();

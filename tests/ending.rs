@@ -64,7 +64,7 @@ fn a_node_that_is_killed_ends_the_run_and_is_named() {
         "100000000",
     ];
     let mut program = Program::start(dir.path(), &args);
-    let pid = program.pid_of_rank(1);
+    let pid = program.pid_of("1");
     program.until(|line| line.contains("training as rank 1").then_some(()));
     signal(pid, "KILL");
     let ended = program.finish();
@@ -75,6 +75,55 @@ fn a_node_that_is_killed_ends_the_run_and_is_named() {
         left.iter().all(|name| !name.ends_with(".partial")),
         "{left:?}"
     );
+}
+
+#[test]
+fn a_coordinator_that_is_killed_ends_the_run_and_is_named() {
+    let dir = directory();
+    let args = [
+        "launch",
+        "-n",
+        "2",
+        "--run-dir",
+        "run",
+        "--steps",
+        "100000000",
+    ];
+    let mut program = Program::start(dir.path(), &args);
+    let pid = program.pid_of("coordinator");
+    program.until(|line| line.contains("training as rank 1").then_some(()));
+    signal(pid, "KILL");
+    let ended = program.finish();
+    assert_eq!(ended.code(), Some(137), "{}", ended.stderr);
+    let complaint = ended.complaint();
+    assert!(
+        complaint.contains("the coordinator was killed by signal 9"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_node_that_cannot_obey_is_killed() {
+    let dir = directory();
+    let args = [
+        "launch",
+        "-n",
+        "2",
+        "--run-dir",
+        "run",
+        "--steps",
+        "100000000",
+    ];
+    let mut program = Program::start(dir.path(), &args);
+    let pid = program.pid_of("1");
+    program.until(|line| line.contains("training as rank 1").then_some(()));
+    signal(pid, "STOP");
+    program.signal("INT");
+    // The others have obeyed; the second signal spares us the grace time.
+    program.until(|line| line.contains("[coordinator] error: ").then_some(()));
+    program.signal("INT");
+    let ended = program.finish();
+    assert_eq!(ended.code(), Some(130), "{}", ended.stderr);
 }
 
 #[test]
@@ -91,7 +140,7 @@ fn a_node_that_freezes_costs_its_lease() {
     ];
     let lease = ["--lease-seconds", "0.5"];
     let mut program = Program::start(dir.path(), &[&args[..], &lease].concat());
-    let pid = program.pid_of_rank(1);
+    let pid = program.pid_of("1");
     program.until(|line| line.contains("training as rank 1").then_some(()));
     signal(pid, "STOP");
     program.until(|line| line.contains("nothing was heard").then_some(()));

@@ -29,6 +29,22 @@ fn launch(dir: &Path, name: &str, args: &[&str]) -> Value {
     serde_json::from_str(&ended.stdout).expect("standard output is JSON and nothing else")
 }
 
+/// What is known of every step.
+const STEP_KEYS: [&str; 12] = [
+    "step",
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "samples",
+    "bits_per_element",
+    "bytes_sent",
+    "bytes_sent_total",
+    "gradient_norm",
+    "residual_norm",
+    "step_seconds",
+    "wall_seconds",
+];
+
 fn digest(summary: &Value) -> &str {
     summary["replica_digest"]
         .as_str()
@@ -85,7 +101,21 @@ fn a_run_leaves_what_it_promises() {
         .filter_map(|line| line["step"].as_u64())
         .collect();
     assert_eq!(steps, (1..=20).collect::<Vec<_>>());
-    assert!(lines.iter().any(|line| line["test_accuracy"].is_f64()));
+    for line in &lines {
+        let keys: &[&str] = if line.get("train_loss").is_some() {
+            &STEP_KEYS
+        } else {
+            &["step", "test_loss", "test_accuracy", "wall_seconds"]
+        };
+        for key in keys {
+            assert!(line[key].is_number(), "{key} in {line}");
+        }
+    }
+    let last = lines.last().expect("there are lines");
+    assert_eq!(
+        (&last["step"], &last["test_loss"]),
+        (&Value::from(20), &summary["test_loss"])
+    );
 
     let model = std::fs::read(run.join("model.safetensors")).expect("it is there");
     let model = SafeTensors::deserialize(&model).expect("it is a safetensors file");
@@ -94,6 +124,36 @@ fn a_run_leaves_what_it_promises() {
         [256, 64]
     );
     assert_eq!(model.tensor("fc3.bias").expect("it is there").shape(), [10]);
+}
+
+#[test]
+fn the_table_is_on_standard_output_and_nothing_else() {
+    let dir = directory();
+    let args = ["launch", "-n", "2", "--steps", "3", "--name", "table"];
+    let ended = ecq(dir.path(), &args);
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    let mut table = ended.stdout.lines().map(|line| line.split_once("  "));
+    let first = table
+        .next()
+        .flatten()
+        .map(|(key, value)| (key, value.trim()));
+    assert_eq!(first, Some(("run", "table")), "{}", ended.stdout);
+    let last = table
+        .next_back()
+        .flatten()
+        .map(|(key, value)| (key, value.trim()));
+    assert_eq!(
+        last,
+        Some(("replicas identical", "yes")),
+        "{}",
+        ended.stdout
+    );
+    assert!(table.all(|row| row.is_some()), "{}", ended.stdout);
+    for child in ["[coordinator] ", "[0] ", "[1] "] {
+        let said = ended.stderr.lines().any(|line| line.starts_with(child));
+        assert!(said, "{child}: {}", ended.stderr);
+    }
+    assert_eq!(names(&dir.path().join("runs")), ["table"]);
 }
 
 fn plausible(summary: &Value) {

@@ -97,7 +97,8 @@ impl Service {
             dir,
             patience,
         };
-        tracing::info!(%address, run_dir = %run_dir.display(), "listening");
+        let pid = std::process::id();
+        tracing::info!(pid, %address, run_dir = %run_dir.display(), "listening");
         Ok(Self {
             listener,
             address,

@@ -89,7 +89,10 @@ Examples:
 
 /// `ecq launch`.
 #[derive(Args, Debug)]
-#[command(after_help = LAUNCH_HELP, after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::GRAMMAR))]
+#[command(
+    after_help = LAUNCH_HELP,
+    after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::GRAMMAR)
+)]
 pub struct LaunchArgs {
     /// The run.
     #[command(flatten)]
@@ -186,7 +189,8 @@ pub enum ExperimentAction {
 
 const EXPERIMENT_HELP: &str = "\
 The file holds a title, codecs = [...], seeds = [...] and a table [run] of options that all runs
-share, with the keys of `ecq config init`.";
+share, with the keys of `ecq config init`. A run that fails stands in the table, the others go on, and
+the exit code is the first failure's.";
 
 /// An experiment to run.
 #[derive(Args, Debug)]

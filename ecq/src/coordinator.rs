@@ -5,6 +5,7 @@ use std::io::Write as _;
 use ecq_cluster::Failure;
 use ecq_coordinator::{CoordinatorError, Options, Service, Summary};
 
+use crate::address_file::AddressFile;
 use crate::cli::CoordinatorArgs;
 use crate::exit::{Code, Failed};
 use crate::options::Resolved;
@@ -19,6 +20,8 @@ pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
     if args.lifeline {
         stop.on_lifeline();
     }
+    let address_file = args.address_file.as_deref().map(AddressFile::reserve);
+    let address_file = address_file.transpose()?;
     let service = Service::bind(Options {
         listen: args.listen,
         config,
@@ -29,12 +32,8 @@ pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
     if !args.run.json {
         print(&format!("{LISTENING}{address}\n"))?;
     }
-    if let Some(file) = &args.address_file {
-        // Whole or not at all: somebody waits for it to appear.
-        let partial = file.with_extension("partial");
-        std::fs::write(&partial, &address)
-            .and_then(|()| std::fs::rename(&partial, file))
-            .map_err(|error| Failed::io(format!("cannot write {}: {error}", file.display())))?;
+    if let Some(file) = address_file {
+        file.publish(&address)?;
     }
     match service.run(stop.token.clone()).await {
         Ok(summary) => show(&summary, args.run.json),

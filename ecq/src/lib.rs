@@ -11,6 +11,7 @@ pub mod launch;
 pub mod options;
 pub mod plot;
 
+mod address_file;
 mod config;
 mod coordinator;
 mod experiment;

@@ -32,7 +32,8 @@ pub struct RunOptions {
     /// Widths of the MLP's hidden layers [default: 256,128]
     #[arg(long, env = "ECQ_HIDDEN", value_delimiter = ',', value_name = "WIDTHS")]
     pub hidden: Option<Vec<usize>>,
-    /// Codec of the gradients, such as ecq or ecq:levels=1,alpha=0.38 (grammar: ecq launch --help) [default: ecq]
+    /// Codec of the gradients, such as ecq or ecq:levels=1,alpha=0.38 (grammar: ecq launch --help)
+    /// [default: ecq]
     #[arg(long, env = "ECQ_CODEC")]
     pub codec: Option<String>,
     /// Number of steps, instead of epochs

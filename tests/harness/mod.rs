@@ -20,12 +20,23 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A run of the program.
 pub(crate) struct Program {
-    child: Child,
+    child: Mortal,
     stdout: JoinHandle<String>,
     lines: mpsc::Receiver<String>,
     stderr: Vec<String>,
     /// Dropped at the end; the watchdog bites if that takes too long.
     watchdog: mpsc::Sender<()>,
+}
+
+/// A process that does not outlive its test, should that fail half-way; its children follow it.
+struct Mortal(Child);
+
+impl Drop for Mortal {
+    fn drop(&mut self) {
+        // Neither does anything to a process that has ended and was waited for.
+        let _ended_already = self.0.kill();
+        let _ended_already = self.0.wait();
+    }
 }
 
 /// How a run ended.
@@ -109,7 +120,7 @@ impl Program {
             }
         });
         Self {
-            child,
+            child: Mortal(child),
             stdout,
             lines,
             stderr: Vec::new(),
@@ -134,9 +145,9 @@ impl Program {
         }
     }
 
-    /// The process of a rank, once it has been started by a launcher.
-    pub(crate) fn pid_of_rank(&mut self, rank: u32) -> u32 {
-        let prefix = format!("[{rank}] ");
+    /// The process that a launcher has started as `child`: `coordinator`, or a rank.
+    pub(crate) fn pid_of(&mut self, child: &str) -> u32 {
+        let prefix = format!("[{child}] ");
         self.until(|line| {
             let rest = line.strip_prefix(&prefix)?.split_once("pid=")?.1;
             rest.split_whitespace().next()?.parse().ok()
@@ -145,12 +156,12 @@ impl Program {
 
     /// Sends the program a signal.
     pub(crate) fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
+        signal(self.child.0.id(), name);
     }
 
     /// Waits until the program and all that descend from it have ended.
     pub(crate) fn finish(mut self) -> Ended {
-        let status = self.child.wait().expect("it is our child");
+        let status = self.child.0.wait().expect("it is our child");
         let (all_ended, ended) = mpsc::channel();
         let stdout = self.stdout;
         std::thread::spawn(move || {

@@ -49,9 +49,9 @@ pub(super) async fn run_all(
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::tests::{METRICS, summary};
     use super::*;
     use crate::exit::Code;
+    use crate::experiment::results::tests::{METRICS, summary};
     use crate::experiment::spec::Spec;
 
     const SPEC: &str = "title = 'T'\ncodecs = ['fp32', 'ecq']\nseeds = [1, 2]";
@@ -99,7 +99,7 @@ mod tests {
             ("ecq", 2, true, 3),
         ];
         assert_eq!(found, expected);
-        let failed = super::super::verdict(&cells).expect_err("one failed");
+        let failed = crate::experiment::verdict(&cells).expect_err("one failed");
         assert_eq!(failed.code.number(), Code::Diverged.number());
         assert!(failed.message.contains("1 of 4"), "{failed}");
     }

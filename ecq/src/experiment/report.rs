@@ -129,8 +129,8 @@ fn line(codec: &str, cells: &[Cell], x: fn(&Sample) -> f64) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use super::super::results::tests::summary;
     use super::*;
+    use crate::experiment::results::tests::summary;
 
     /// Two codecs over seeds 1 and 2; the last run of the second codec has failed.
     fn experiment() -> (Spec, Vec<Cell>) {

@@ -121,14 +121,15 @@ pub(super) mod tests {
     use crate::exit::Code;
 
     /// Four steps, one of which had no finite loss, and an evaluation.
-    pub(in super::super) const METRICS: &str = r#"{"step":1,"train_loss":2.0,"bytes_sent_total":10.0,"samples":4}
+    pub(in crate::experiment) const METRICS: &str = r#"
+{"step":1,"samples":4,"train_loss":2.0,"bytes_sent_total":10.0}
 {"step":1,"test_loss":2.0,"test_accuracy":0.5}
 {"step":2,"train_loss":null,"bytes_sent_total":20.0}
 {"step":3,"train_loss":1.0,"bytes_sent_total":30.0}
 {"step":4,"train_loss":3.0,"bytes_sent_total":40.0}"#;
 
     /// What a run with this accuracy has to say.
-    pub(in super::super) fn summary(test_accuracy: f64) -> Summary {
+    pub(in crate::experiment) fn summary(test_accuracy: f64) -> Summary {
         Summary {
             name: "cell".into(),
             nodes: 2,

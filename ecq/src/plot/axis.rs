@@ -200,7 +200,7 @@ mod tests {
     }
 
     proptest! {
-        /// However wide, narrow or far from zero a range is, its ticks are few, inside and distinct.
+        /// However wide or far from zero a range is, its ticks are few, inside and distinct.
         #[test]
         fn ticks_are_few_inside_and_distinct(
             low in -1e9_f64..1e9,
