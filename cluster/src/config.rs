@@ -97,12 +97,14 @@ impl RunConfig {
                 })
             }
         };
-        let name_ok = !self.name.is_empty() && !self.name.chars().any(char::is_control);
+        let plain = |c: char| !c.is_control() && c != '/';
+        let name_ok = !self.name.is_empty() && self.name.chars().all(plain);
+        let name_ok = name_ok && self.name != "." && self.name != "..";
         check(
             name_ok,
             "name",
             format!("{:?}", self.name),
-            "a run needs a printable name",
+            "a name that can be one of a directory: printable, without /",
         )?;
         let nodes_ok = (1..=NODES_MAX).contains(&self.nodes);
         check(

@@ -226,8 +226,10 @@ pub struct StepReport {
     pub wait_seconds: f32,
     /// Seconds in decoding, summing and the optimizer.
     pub apply_seconds: f32,
-    /// Seconds from the start of this step to the start of the next.
+    /// Seconds from the start of this step to its end.
     pub step_seconds: f32,
+    /// Seconds from the start of the member's first step to the end of this one.
+    pub elapsed_seconds: f64,
 }
 
 /// The model on the test split. Metrics only.

@@ -5,7 +5,9 @@
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
 //! included), `gradient_norm` and `residual_norm` (root mean square over members), `omega`,
 //! `nonfinite_groups`, of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
-//! `wait_seconds` and `apply_seconds`, and `wall_seconds` since training began. For each evaluation,
+//! `wait_seconds` and `apply_seconds` (each the slowest member's own, so that parts need not add up),
+//! and `wall_seconds` since its first step. Bytes are booked to the step in which they crossed the
+//! socket; `omega` is ‖v − q‖²/‖v‖², the quantizer's relative variance. For each evaluation,
 //! after the line of the last step before it: `step`, `test_loss`, `test_accuracy`, `wall_seconds`.
 //! What is not finite is null.
 
@@ -76,7 +78,7 @@ pub(crate) struct Metrics {
     start: Instant,
     open: BTreeMap<Step, BTreeMap<Rank, StepReport>>,
     /// Evaluations of steps that are still open, by number of steps.
-    evaluations: BTreeMap<Step, EvaluationLine>,
+    evaluations: BTreeMap<Step, Evaluation>,
     bytes_sent_total: f64,
     consumed: u64,
     /// Loss, bits and seconds of each step, for the summary.
@@ -141,13 +143,7 @@ impl Metrics {
         let next = self.history.len() as Step;
         let last = dimensions.steps.min(next.saturating_add(STEPS_AHEAD_MAX));
         if found.steps <= last {
-            let line = EvaluationLine {
-                step: found.steps,
-                test_loss: found.loss,
-                test_accuracy: found.accuracy,
-                wall_seconds: self.elapsed(),
-            };
-            self.evaluations.insert(found.steps, line);
+            self.evaluations.insert(found.steps, found);
         }
         self.settle(dimensions)
     }
@@ -217,7 +213,10 @@ impl Metrics {
             encode_seconds: slowest(|r| r.encode_seconds),
             wait_seconds: slowest(|r| r.wait_seconds),
             apply_seconds: slowest(|r| r.apply_seconds),
-            wall_seconds: self.elapsed(),
+            wall_seconds: reports
+                .iter()
+                .map(|r| r.elapsed_seconds)
+                .fold(0.0, f64::max),
         };
         self.line(&metrics)?;
         self.events.scalars(
@@ -237,18 +236,21 @@ impl Metrics {
         Ok(())
     }
 
-    fn evaluated(&mut self, line: EvaluationLine) -> io::Result<()> {
+    fn evaluated(&mut self, found: Evaluation) -> io::Result<()> {
+        let line = EvaluationLine {
+            step: found.steps,
+            test_loss: found.loss,
+            test_accuracy: found.accuracy,
+            // On the clock of the steps, not on that of the reports' arrival.
+            wall_seconds: self
+                .history
+                .last()
+                .map_or(0.0, |metrics| metrics.wall_seconds),
+        };
         self.line(&line)?;
-        let (loss, accuracy) = (line.test_loss, line.test_accuracy);
-        self.events.scalars(
-            line.step,
-            &[("test/loss", loss), ("test/accuracy", accuracy)],
-        )?;
-        self.evaluation = Some(Evaluation {
-            steps: line.step,
-            loss,
-            accuracy,
-        });
+        let scalars = [("test/loss", found.loss), ("test/accuracy", found.accuracy)];
+        self.events.scalars(found.steps, &scalars)?;
+        self.evaluation = Some(found);
         Ok(())
     }
 

@@ -30,6 +30,7 @@ fn report(step: u64, loss_sum: f64) -> StepReport {
         wait_seconds: 0.03125,
         apply_seconds: 0.03125,
         step_seconds: 0.25,
+        elapsed_seconds: 0.25 * step.saturating_add(1) as f64,
     }
 }
 

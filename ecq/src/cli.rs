@@ -16,6 +16,7 @@ use crate::options::{Resolved, RunOptions};
 /// Distributed training with quantized gradient communication.
 #[derive(Debug, Parser)]
 #[command(name = "ecq", version, propagate_version = true, after_help = TABLE)]
+#[command(allow_negative_numbers = true)]
 pub struct Cli {
     /// How log lines look: text, or json with an object a line
     #[arg(long, global = true, env = "ECQ_LOG_FORMAT", default_value = "text")]
@@ -33,6 +34,16 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl LogFormat {
+    /// As the flag and the variable have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// What to do.
@@ -57,10 +68,15 @@ pub struct RunArgs {
     #[command(flatten)]
     pub options: RunOptions,
     /// Configuration file; flags and environment win over it
-    #[arg(long, value_name = "FILE.toml", env = "ECQ_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE.toml",
+        env = "ECQ_CONFIG",
+        help_heading = "Options"
+    )]
     pub config: Option<PathBuf>,
     /// Print the summary as JSON, and nothing else, on standard output
-    #[arg(long)]
+    #[arg(long, help_heading = "Options")]
     pub json: bool,
 }
 
@@ -73,7 +89,7 @@ impl RunArgs {
             .map(RunOptions::from_file)
             .transpose()?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.map_or(0, |since| since.as_secs());
+        let now = now.map_or(0, |since| since.as_millis() as u64);
         self.options
             .clone()
             .over(file.unwrap_or_default())
@@ -111,7 +127,7 @@ pub struct CoordinatorArgs {
         long,
         env = "ECQ_LISTEN",
         default_value = "0.0.0.0:7070",
-        value_name = "HOST:PORT"
+        value_name = "IP:PORT"
     )]
     pub listen: SocketAddr,
     /// Write the address listened on to this file, once nodes can join
@@ -143,7 +159,7 @@ pub struct NodeArgs {
         long,
         env = "ECQ_NODE_LISTEN",
         default_value = "0.0.0.0:0",
-        value_name = "HOST:PORT"
+        value_name = "IP:PORT"
     )]
     pub listen: SocketAddr,
     /// Host, or host:port, under which other members reach this node [default: the address from

@@ -2,9 +2,9 @@
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
+use clap::Args as _;
 
-use crate::cli::{Cli, ConfigAction, ConfigArgs};
+use crate::cli::{ConfigAction, ConfigArgs};
 use crate::exit::{Code, Failed};
 use crate::options::RunOptions;
 use crate::preflight;
@@ -32,15 +32,10 @@ fn template() -> Result<String, Failed> {
     let internal = |text: String| Failed::new(Code::Internal, text);
     let defaults = RunOptions::default().resolve(0)?.config;
     let defaults = toml::Table::try_from(&defaults).map_err(|e| internal(e.to_string()))?;
-    let command = Cli::command();
-    let launch = command.find_subcommand("launch");
-    let launch = launch.ok_or_else(|| internal("there is no launch command".into()))?;
+    let options = RunOptions::augment_args(clap::Command::new("ecq"));
     let mut text = String::from("# Options of a run for `ecq launch --config FILE`.\n");
-    for arg in launch.get_arguments() {
-        let heading = arg.get_help_heading().unwrap_or_default();
-        let (true, Some(key)) = (heading.starts_with("Run options"), arg.get_long()) else {
-            continue;
-        };
+    for arg in options.get_arguments() {
+        let Some(key) = arg.get_long() else { continue };
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
         let help = help.split(" [default").next().unwrap_or_default();
         let line = match defaults.get(key).filter(|_| key != "name") {
@@ -73,6 +68,15 @@ mod tests {
             "lease-seconds",
         ] {
             assert!(text.contains(&format!("{key} =")), "{key}");
+        }
+        // Each key that is commented out must be one that the file may have.
+        for key in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# ")?.strip_suffix(" ="))
+        {
+            let value = if key == "steps" { "1" } else { "'x'" };
+            let with = format!("{key} = {value}");
+            assert!(toml::from_str::<RunOptions>(&with).is_ok(), "{with}");
         }
     }
 }

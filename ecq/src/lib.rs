@@ -22,7 +22,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use cli::{Command, ExperimentAction, ExperimentCommand};
+use cli::{Cli, Command, ExperimentAction, ExperimentCommand};
 use exit::{Code, Failed};
 
 /// Parses the arguments, runs the command and tells the exit code.
@@ -40,7 +40,7 @@ pub fn main() -> ExitCode {
         }
     };
     logging::start(cli.log_format);
-    match run(cli.command) {
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failed) => {
             logging::complain(&failed.message);
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failed> {
+fn run(cli: Cli) -> Result<(), Failed> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // Streams and timers; arithmetic has its own threads.
         .worker_threads(2)
@@ -57,8 +57,8 @@ fn run(command: Command) -> Result<(), Failed> {
         .build()
         .map_err(|error| Failed::new(Code::Internal, format!("cannot start tokio: {error}")))?;
     let result = runtime.block_on(async {
-        match command {
-            Command::Launch(args) => launch::command(args).await,
+        match cli.command {
+            Command::Launch(args) => launch::command(args, cli.log_format).await,
             Command::Coordinator(args) => coordinator::command(args).await,
             Command::Node(args) => node::command(args).await,
             Command::Experiment(ExperimentCommand {

@@ -12,6 +12,7 @@ use crate::exit::Failed;
 /// keys of the file are the names of the flags.
 #[derive(Args, Clone, Debug, Default, Deserialize, PartialEq)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(allow_negative_numbers = true)]
 #[command(next_help_heading = "Run options (also keys of the configuration file)")]
 pub struct RunOptions {
     /// Name of the run [default: made of data, model, codec and time]
@@ -117,7 +118,7 @@ impl RunOptions {
         }
     }
 
-    /// Fills in the defaults and checks every value. `now` is in seconds of the Unix epoch and
+    /// Fills in the defaults and checks every value. `now` is in milliseconds of the Unix epoch and
     /// makes the name of a nameless run.
     pub fn resolve(self, now: u64) -> Result<Resolved, Failed> {
         let data = self.data.unwrap_or_else(|| "digits".to_owned());
@@ -162,10 +163,12 @@ impl RunOptions {
     }
 }
 
-/// `20261123-130855`: UTC, from seconds of the Unix epoch.
+/// `20261123-130855.042`: UTC, from milliseconds of the Unix epoch; runs that a script starts one after
+/// the other have names of their own.
 ///
 /// Days to dates as in the proleptic Gregorian calendar, counted from 1 March of year 0.
 fn timestamp(now: u64) -> String {
+    let (now, milliseconds) = (now / 1000, now % 1000);
     let (days, seconds) = (now / 86_400 + 719_468, now % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =
@@ -180,7 +183,7 @@ fn timestamp(now: u64) -> String {
     };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}")
+    format!("{year:04}{month:02}{day:02}-{hour:02}{minute:02}{second:02}.{milliseconds:03}")
 }
 
 #[cfg(test)]
@@ -235,15 +238,15 @@ mod tests {
 
     #[test]
     fn names_carry_the_time() {
-        assert_eq!(timestamp(0), "19700101-000000");
-        assert_eq!(timestamp(951_827_696), "20000229-123456");
-        assert_eq!(timestamp(1_795_439_335), "20261123-130855");
+        assert_eq!(timestamp(0), "19700101-000000.000");
+        assert_eq!(timestamp(951_827_696_001), "20000229-123456.001");
+        assert_eq!(timestamp(1_795_439_335_042), "20261123-130855.042");
         let resolved = RunOptions::default()
             .resolve(0)
             .expect("defaults are valid");
         assert_eq!(
             resolved.run_dir,
-            Path::new("runs/digits-mlp-ecq-19700101-000000")
+            Path::new("runs/digits-mlp-ecq-19700101-000000.000")
         );
     }
 }

@@ -93,6 +93,9 @@ pub(crate) struct Driver {
 impl Driver {
     /// Listens for peers, reaches the coordinator and introduces itself.
     pub(crate) async fn start(options: Options) -> Result<Self, NodeError> {
+        if !has_port(&options.coordinator) {
+            return Err(NodeError::Address(options.coordinator));
+        }
         let listen = |source| NodeError::Listen {
             address: options.listen,
             source,

@@ -51,6 +51,8 @@ pub(crate) struct Trainer {
     /// The own contribution to the step under way, one frame a bucket.
     own: Vec<Bytes>,
     report: StepReport,
+    /// When the first step began.
+    begun: Option<Instant>,
     started: Instant,
     contributed: Instant,
 }
@@ -80,6 +82,7 @@ impl Trainer {
             gradient: vec![0.0; workload.replica.parameters.len()],
             own: Vec::new(),
             report: StepReport::default(),
+            begun: None,
             started: now,
             contributed: now,
             workload,
@@ -110,6 +113,7 @@ impl Trainer {
 
     fn compute(&mut self, step: Step) -> Result<Vec<Input>, Failure> {
         self.started = Instant::now();
+        self.begun.get_or_insert(self.started);
         let loss = self.gradient(step);
         let mean = loss.mean();
         if !mean.is_finite() {
@@ -225,6 +229,8 @@ impl Trainer {
         self.report.wait_seconds = (complete - self.contributed).as_secs_f32();
         self.report.apply_seconds = (applied - complete).as_secs_f32();
         self.report.step_seconds = (applied - self.started).as_secs_f32();
+        let begun = self.begun.unwrap_or(self.started);
+        self.report.elapsed_seconds = (applied - begun).as_secs_f64();
         Ok(self.applied(step, digest))
     }
 

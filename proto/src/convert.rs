@@ -316,6 +316,7 @@ same_fields!(
     wait_seconds,
     apply_seconds,
     step_seconds,
+    elapsed_seconds,
 );
 
 fn digest(bytes: &[u8]) -> Result<Digest, WireError> {

@@ -43,7 +43,8 @@ CODEC is name or name:key=value,key=value,...
             preset=safe   safe: the values above; paper: norm=l2,alpha=0.2,beta=0.9;
                           one-level: levels=1,alpha=0.38,beta=1. Other keys override it
 
-alpha=1,beta=1 diverges with norm=l2 and few levels and with levels=1: see quant/FORMAT.md";
+alpha=1,beta=1 diverges with norm=l2 and few levels, and lets the residual grow large
+with levels=1: quant/FORMAT.md says which settings are stable";
 
     /// The codec's number in a frame's header.
     pub(crate) fn number(&self) -> u8 {

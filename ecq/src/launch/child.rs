@@ -16,9 +16,19 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::output::Output;
-use crate::cli::Cli;
+use crate::cli::{Cli, LogFormat};
 use crate::coordinator::LISTENING;
 use crate::exit::{Code, Failed};
+
+/// Where what a child says goes.
+pub(super) struct Place<'a> {
+    /// The folder of logs.
+    pub(super) logs: &'a Path,
+    /// How log lines look.
+    pub(super) format: LogFormat,
+    /// Where they are shown.
+    pub(super) output: &'a Output,
+}
 
 /// A running child.
 pub(super) struct Child {
@@ -40,8 +50,7 @@ impl Child {
     pub(super) fn coordinator(
         config: &RunConfig,
         run_dir: &Path,
-        logs: &Path,
-        output: &Output,
+        place: &Place<'_>,
     ) -> Result<(Self, oneshot::Receiver<String>), Failed> {
         let mut command = this_program("coordinator")?;
         command
@@ -49,9 +58,8 @@ impl Child {
             .arg(run_dir);
         command.args(arguments(config)?);
         let (found, address) = oneshot::channel();
-        let log = logs.join("coordinator.log");
         Ok((
-            Self::start("coordinator", command, &log, output, Some(found))?,
+            Self::start("coordinator", command, "coordinator", place, Some(found))?,
             address,
         ))
     }
@@ -61,33 +69,38 @@ impl Child {
         config: &RunConfig,
         rank: Rank,
         coordinator: &str,
-        logs: &Path,
-        output: &Output,
+        place: &Place<'_>,
     ) -> Result<Self, Failed> {
         let mut command = this_program("node")?;
         command.args(["--listen", "127.0.0.1:0", "--coordinator", coordinator]);
         command.args(["--rank", &rank.to_string(), "--run", &config.name]);
-        let log = logs.join(format!("rank-{rank}.log"));
-        Self::start(&rank.to_string(), command, &log, output, None)
+        Self::start(
+            &rank.to_string(),
+            command,
+            &format!("rank-{rank}"),
+            place,
+            None,
+        )
     }
 
     fn start(
         name: &str,
         mut command: Command,
-        log: &Path,
-        output: &Output,
+        log: &str,
+        place: &Place<'_>,
         address: Option<oneshot::Sender<String>>,
     ) -> Result<Self, Failed> {
         let failed = |error: std::io::Error| Failed::io(format!("cannot start {name}: {error}"));
         command
             .arg("--lifeline")
+            .env("ECQ_LOG_FORMAT", place.format.name())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // Ctrl-C goes to the launcher alone, which ends its children in order.
             .process_group(0)
             .kill_on_drop(true);
-        let log = File::create(log).map_err(failed)?;
+        let log = File::create(place.logs.join(format!("{log}.log"))).map_err(failed)?;
         let mut process = command.spawn().map_err(failed)?;
         let lifeline = process.stdin.take();
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
@@ -95,7 +108,7 @@ impl Child {
         let logged = relay(
             stderr,
             log,
-            Some((format!("[{name}] "), output.clone())),
+            Some((format!("[{name}] "), place.output.clone())),
             None,
         );
         let streams = [tokio::spawn(said), tokio::spawn(logged)];
@@ -214,8 +227,9 @@ async fn relay(
             .strip_prefix("error: ")
             .map(str::to_owned)
             .or(complaint);
+        // In one piece, since both of the child's streams write here.
         // A full disk must not end the run: what it leaves matters more than its log.
-        let _not_logged = writeln!(log, "{line}");
+        let _not_logged = log.write_all(format!("{line}\n").as_bytes());
         if let Some((prefix, output)) = &shown {
             output.line(&format!("{prefix}{line}"));
         }

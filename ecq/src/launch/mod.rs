@@ -11,23 +11,25 @@ use ecq_coordinator::Summary;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::LaunchArgs;
+use crate::cli::{LaunchArgs, LogFormat};
 use crate::coordinator::show;
 use crate::exit::{Code, Failed, LOST, TERMINATED};
 use crate::options::Resolved;
 use crate::preflight;
 use crate::stop::Stop;
 
-use child::{Child, Ended};
+use child::{Child, Ended, Place};
 use output::Output;
 
+/// How long the last progress may take to be shown.
+const COURTESY: Duration = Duration::from_millis(500);
 /// How long children may take to end in order before they are killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-pub(crate) async fn command(args: LaunchArgs) -> Result<(), Failed> {
+pub(crate) async fn command(args: LaunchArgs, logs: LogFormat) -> Result<(), Failed> {
     let resolved = args.run.resolve()?;
     let stop = Stop::on_signals()?;
-    let summary = run(&resolved, &stop, true).await?;
+    let summary = run(&resolved, &stop, Some(logs)).await?;
     if !args.run.json {
         // Where to find everything, after the children's last lines.
         tracing::info!("the run is in {}", resolved.run_dir.display());
@@ -35,12 +37,16 @@ pub(crate) async fn command(args: LaunchArgs) -> Result<(), Failed> {
     show(&summary, args.run.json)
 }
 
-/// Runs a cluster to its end and returns its summary. With `shown`, the children's output and the
-/// progress appear on standard error.
+/// Runs a cluster to its end and returns its summary. With `shown`, the children's output in this
+/// format and the progress appear on standard error.
 ///
 /// No process outlives this function, whatever happens: closing a child's standard input is the
 /// order to end, the end of this process closes it, and who does not obey is killed.
-pub(crate) async fn run(resolved: &Resolved, stop: &Stop, shown: bool) -> Result<Summary, Failed> {
+pub(crate) async fn run(
+    resolved: &Resolved,
+    stop: &Stop,
+    shown: Option<LogFormat>,
+) -> Result<Summary, Failed> {
     preflight::data(&resolved.config)?;
     let logs = prepare(&resolved.run_dir)?;
     let mut children = Children::default();
@@ -81,23 +87,29 @@ async fn cluster(
     resolved: &Resolved,
     logs: &Path,
     stop: &Stop,
-    shown: bool,
+    shown: Option<LogFormat>,
     children: &mut Children,
 ) -> Result<(), Failed> {
     let Resolved { config, run_dir } = resolved;
-    let output = Output::new(shown);
-    let (coordinator, address) = Child::coordinator(config, run_dir, logs, &output)?;
+    let output = Output::new(shown.is_some());
+    let place = Place {
+        logs,
+        format: shown.unwrap_or(LogFormat::Text),
+        output: &output,
+    };
+    let (coordinator, address) = Child::coordinator(config, run_dir, &place)?;
     children.watch(coordinator);
     let address = tokio::select! {
         address = address => address.map_err(|_| Failed::new(Code::Internal, "no address"))?,
         () = children.settle(stop) => return Ok(()),
     };
     for rank in 0..config.nodes {
-        children.watch(Child::node(config, rank, &address, logs, &output)?);
+        children.watch(Child::node(config, rank, &address, &place)?);
     }
     let progress = tokio::spawn(progress::follow(address, output.clone()));
     children.settle(stop).await;
-    progress.abort();
+    // The last status came before the coordinator's end: it only has to be read.
+    let _progress_is_a_courtesy = tokio::time::timeout(COURTESY, progress).await;
     output.finish();
     Ok(())
 }

@@ -38,7 +38,7 @@ impl Output {
             return Self::Plain(Arc::default());
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let template = "{bar:32} {pos}/{len} steps  {msg}  {elapsed} + {eta}";
+        let template = "{bar:20} {pos}/{len} steps  {msg}  {elapsed} + {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("━╸─"));
         }
