@@ -15,9 +15,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::address;
 use crate::error::NodeError;
 use crate::exchange::{self, Broadcast, Gate, Incoming, Meter, Plan};
-use crate::session::{self, Session};
+use crate::session::Session;
 use crate::telemetry::{FLUSH_INTERVAL, Telemetry};
 use crate::trainer::{Order, Trainer};
 use crate::workload::Workload;
@@ -93,7 +94,7 @@ pub(crate) struct Driver {
 impl Driver {
     /// Listens for peers, reaches the coordinator and introduces itself.
     pub(crate) async fn start(options: Options) -> Result<Self, NodeError> {
-        if !has_port(&options.coordinator) {
+        if !address::has_port(&options.coordinator) {
             return Err(NodeError::Address(options.coordinator));
         }
         let listen = |source| NodeError::Listen {
@@ -110,7 +111,7 @@ impl Driver {
             run: options.run.clone(),
             rank: options.rank,
             version: ecq_proto::VERSION.to_owned(),
-            address: advertised(&options, incoming.address().port()).await?,
+            address: address::advertised(&options, incoming.address().port()).await?,
         };
         tracing::info!(pid = std::process::id(), address = hello.address, "started");
         let mut commands = Vec::new();
@@ -412,43 +413,6 @@ impl Driver {
             (Err(Ending::Failed(failure)), _) => {
                 Err(self.fault.unwrap_or(NodeError::Failed(failure)))
             }
-        }
-    }
-}
-
-/// `host:port` under which other members reach this node.
-async fn advertised(options: &Options, port: u16) -> Result<String, NodeError> {
-    match &options.advertise {
-        Some(address) if has_port(address) => Ok(address.clone()),
-        Some(host) => Ok(format!("{host}:{port}")),
-        None if !options.listen.ip().is_unspecified() => {
-            Ok(std::net::SocketAddr::new(options.listen.ip(), port).to_string())
-        }
-        None => {
-            let host = session::own_address(&options.coordinator).await?;
-            Ok(std::net::SocketAddr::new(host, port).to_string())
-        }
-    }
-}
-
-fn has_port(address: &str) -> bool {
-    let host_ends = address.rfind(']').unwrap_or(0);
-    let port = address[host_ends..].rsplit_once(':').map(|(_, port)| port);
-    let bare_ipv6 = host_ends == 0 && address.matches(':').count() > 1;
-    !bare_ipv6 && port.is_some_and(|port| port.parse::<u16>().is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ports_are_told_from_addresses() {
-        for address in ["host:1", "10.0.0.1:80", "[::1]:80"] {
-            assert!(has_port(address), "{address}");
-        }
-        for address in ["host", "10.0.0.1", "::1", "[::1]", "host:http"] {
-            assert!(!has_port(address), "{address}");
         }
     }
 }

@@ -17,6 +17,7 @@
 //! and applied. Frames travel from the encoder to the sockets and from the sockets to the decoder
 //! as [`bytes::Bytes`]; the driver only passes them on.
 
+mod address;
 mod connect;
 mod deliver;
 mod driver;

@@ -1,6 +1,5 @@
 //! The session with the coordinator.
 
-use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use ecq_cluster::ToNode;
@@ -117,27 +116,4 @@ async fn connect(address: &str, patience: Duration) -> Result<Channel, NodeError
             address: address.to_owned(),
             reason: causes(&error),
         })
-}
-
-/// The address from which this machine reaches `coordinator`: what other members most likely reach
-/// it under. Nothing is sent.
-pub(crate) async fn own_address(coordinator: &str) -> Result<IpAddr, NodeError> {
-    let unreachable = |error: std::io::Error| NodeError::Unreachable {
-        address: coordinator.to_owned(),
-        reason: error.to_string(),
-    };
-    let mut found = tokio::net::lookup_host(coordinator)
-        .await
-        .map_err(unreachable)?;
-    let target = found
-        .next()
-        .ok_or_else(|| NodeError::Address(coordinator.to_owned()))?;
-    let any: IpAddr = if target.is_ipv4() {
-        [0, 0, 0, 0].into()
-    } else {
-        [0; 16].into()
-    };
-    let probe = UdpSocket::bind((any, 0)).map_err(unreachable)?;
-    probe.connect(target).map_err(unreachable)?;
-    Ok(probe.local_addr().map_err(unreachable)?.ip())
 }
