@@ -88,7 +88,10 @@ impl Dense {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finite_differences;
     use ndarray::{Array2, array};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn a_small_layer_by_hand() {
@@ -112,5 +115,47 @@ mod tests {
         let mut dx = Array2::zeros((1, 2));
         layer.backward_input(&parameters, dy.view(), dx.view_mut());
         assert_eq!(dx, array![[1.0 - 10.0, 2.0 - 12.0]]);
+    }
+
+    /// Samples, inputs and outputs, then parameters, x and ∂L/∂y of these shapes.
+    type Case = ([usize; 3], Vec<f32>, Vec<f32>, Vec<f32>);
+
+    fn cases() -> impl Strategy<Value = Case> {
+        (1_usize..5, 1_usize..12, 1_usize..12).prop_flat_map(|(samples, inputs, outputs)| {
+            let values = |count| vec(-1.0_f32..1.0, count);
+            (
+                Just([samples, inputs, outputs]),
+                values(outputs * (inputs + 1)),
+                values(samples * inputs),
+                values(samples * outputs),
+            )
+        })
+    }
+
+    proptest! {
+        /// L = Σ y ∘ ∂L/∂y is linear in the parameters and in x, so that the step may be large.
+        #[test]
+        fn gradients_agree_with_finite_differences(
+            ([samples, inputs, outputs], parameters, x, dy) in cases(),
+        ) {
+            let layer = Dense::new(inputs, outputs, 0);
+            let shaped = |values: &[f32], columns| {
+                Array2::from_shape_vec((samples, columns), values.to_vec())
+                    .expect("it was drawn in this shape")
+            };
+            let dy = shaped(&dy, outputs);
+            let loss = |parameters: &[f32], x: &[f32]| {
+                let mut y = Array2::from_elem((samples, outputs), f32::NAN);
+                layer.forward(parameters, shaped(x, inputs).view(), y.view_mut());
+                (&y * &dy).iter().map(|term| f64::from(*term)).sum::<f64>()
+            };
+            let mut gradient = vec![f32::NAN; parameters.len()];
+            layer.backward_parameters(shaped(&x, inputs).view(), dy.view(), &mut gradient);
+            finite_differences::compare(|w| loss(w, &x), &parameters, &gradient, 0.5)?;
+            let mut dx = Array2::from_elem((samples, inputs), f32::NAN);
+            layer.backward_input(&parameters, dy.view(), dx.view_mut());
+            let dx = dx.into_raw_vec_and_offset().0;
+            finite_differences::compare(|x| loss(&parameters, x), &x, &dx, 0.5)?;
+        }
     }
 }

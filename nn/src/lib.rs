@@ -33,6 +33,8 @@
 mod batch;
 mod chain;
 mod dense;
+#[cfg(test)]
+mod finite_differences;
 mod initialise;
 mod loss;
 mod matmul;

@@ -68,7 +68,10 @@ pub(crate) fn cross_entropy(mut scores: ArrayViewMut2<'_, f32>, labels: &[u8]) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ndarray::array;
+    use crate::finite_differences;
+    use ndarray::{Array2, array};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn known_values() {
@@ -96,5 +99,26 @@ mod tests {
     fn a_score_that_is_not_a_number_shows_in_the_loss() {
         let mut scores = array![[f32::NAN, 0.0]];
         assert!(cross_entropy(scores.view_mut(), &[1]).sum.is_nan());
+    }
+    proptest! {
+        #[test]
+        fn the_gradient_agrees_with_finite_differences(
+            (classes, scores) in (2_usize..6).prop_flat_map(|classes| {
+                let row = vec(-3.0_f32..3.0, classes);
+                (Just(classes), vec(row, 1..5).prop_map(|rows| rows.concat()))
+            }),
+            label: u8,
+        ) {
+            let samples = scores.len() / classes;
+            let labels: Vec<u8> = (0..samples).map(|i| label.wrapping_add(i as u8) % classes as u8).collect();
+            let at = |scores: &[f32]| {
+                let mut scores = Array2::from_shape_vec((samples, classes), scores.to_vec())
+                    .expect("rows of one length");
+                let loss = cross_entropy(scores.view_mut(), &labels);
+                (loss.mean(), scores.into_raw_vec_and_offset().0)
+            };
+            let exact = at(&scores).1;
+            finite_differences::compare(|scores| at(scores).0, &scores, &exact, 1e-2)?;
+        }
     }
 }

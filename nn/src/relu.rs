@@ -18,7 +18,10 @@ pub(crate) fn backward(y: ArrayView2<'_, f32>, mut dy: ArrayViewMut2<'_, f32>) {
 
 #[cfg(test)]
 mod tests {
-    use ndarray::array;
+    use crate::finite_differences;
+    use ndarray::{Array2, array};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     #[test]
     fn negative_values_and_their_errors_vanish() {
@@ -29,5 +32,28 @@ mod tests {
         let mut dy = array![[5.0, 6.0, 7.0, 8.0]];
         super::backward(y.view(), dy.view_mut());
         assert_eq!(dy, array![[0.0, 0.0, 7.0, 8.0]]);
+    }
+
+    proptest! {
+        /// Away from the corner, which a difference over both of its sides cannot see.
+        #[test]
+        fn errors_agree_with_finite_differences(
+            values in vec((prop_oneof![-2.0_f32..-0.1, 0.1_f32..2.0], -1.0_f32..1.0), 1..20),
+        ) {
+            let (x, dy): (Vec<f32>, Vec<f32>) = values.into_iter().unzip();
+            let forward = |x: &[f32]| {
+                let mut y = Array2::from_shape_vec((1, x.len()), x.to_vec())
+                    .expect("one row of all");
+                super::forward(y.view_mut());
+                y
+            };
+            let loss = |x: &[f32]| {
+                forward(x).iter().zip(&dy).map(|(y, dy)| f64::from(y * dy)).sum()
+            };
+            let mut dx = Array2::from_shape_vec((1, x.len()), dy.clone()).expect("one row of all");
+            super::backward(forward(&x).view(), dx.view_mut());
+            let dx = dx.into_raw_vec_and_offset().0;
+            finite_differences::compare(loss, &x, &dx, 0.05)?;
+        }
     }
 }
