@@ -45,7 +45,7 @@ fn unknown_names_list_the_known_ones() {
     refused(
         &["--codec", "zip"],
         2,
-        &["unknown codec \"zip\"", "fp32, fp16, qsgd, ecq"],
+        &["unknown codec \"zip\"", "fp32, fp16, bf16, fp8"],
     );
     refused(
         &["--codec", "qsgd:alpha=1"],

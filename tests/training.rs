@@ -208,8 +208,14 @@ fn every_codec_trains_in_clusters_of_every_size() {
         "qsgd",
         "ecq:preset=paper",
         "ecq:preset=one-level,coding=pack",
+        "deadzone",
+        "dither",
+        "topk:fraction=0.05,values=two-bit",
+        "randomk:fraction=0.5",
+        "powersgd",
     ];
-    for (i, (codec, nodes)) in codecs.iter().zip(["2", "4", "1", "8", "2"]).enumerate() {
+    let nodes = ["2", "4", "1", "8", "2", "3", "2", "2", "3", "2"];
+    for (i, (codec, nodes)) in codecs.iter().zip(nodes).enumerate() {
         let summary = launch(dir.path(), &i.to_string(), &["-n", nodes, "--codec", codec]);
         let loss = summary["test_loss"].as_f64().expect("there is a loss");
         assert!(loss < 2.2, "{codec} on {nodes} nodes: {loss}");
@@ -231,14 +237,9 @@ fn a_cluster_of_one_is_sgd_with_the_codec() {
     let mut model = ModelName::Mlp.build(&[256, 128], digits.features, digits.classes);
     let mut parameters = model.initialise(5);
     let spec: CodecSpec = codec.parse().expect("it is a codec");
-    let layout = Layout::new(
-        model
-            .tensors()
-            .iter()
-            .map(|tensor| tensor.shape.iter().product()),
-    );
+    let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));
     let mut encoder = Encoder::new(&spec, &layout, 5);
-    let mut decoder = Decoder::new(&spec, &layout);
+    let mut decoder = Decoder::new(&spec, &layout, 5);
     let mut sgd = Sgd::new(0.9, parameters.len());
     let mut sampler = Sampler::new(5, digits.train.len());
     let (mut indices, mut batch, mut frame) = (Vec::new(), Batch::default(), Vec::new());

@@ -107,7 +107,7 @@ Examples:
 #[derive(Args, Debug)]
 #[command(
     after_help = LAUNCH_HELP,
-    after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::GRAMMAR)
+    after_long_help = format!("{LAUNCH_HELP}\n\n{}\n\n{TABLE}", CodecSpec::grammar())
 )]
 pub struct LaunchArgs {
     /// The run.
@@ -117,7 +117,7 @@ pub struct LaunchArgs {
 
 /// `ecq coordinator`.
 #[derive(Args, Debug)]
-#[command(after_long_help = format!("{}\n\n{TABLE}", CodecSpec::GRAMMAR))]
+#[command(after_long_help = format!("{}\n\n{TABLE}", CodecSpec::grammar()))]
 pub struct CoordinatorArgs {
     /// The run.
     #[command(flatten)]

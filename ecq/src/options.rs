@@ -233,7 +233,7 @@ mod tests {
             ..RunOptions::default()
         };
         let error = wrong.resolve(0).expect_err("no such codec");
-        assert!(error.message.contains("fp32, fp16, qsgd, ecq"), "{error}");
+        assert!(error.message.contains("fp32, fp16, bf16, fp8"), "{error}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Trainer {
         let mut trainer = Self {
             sampler: Sampler::new(seed, workload.dataset.train.len()),
             encoder: Encoder::new(&workload.codec, &workload.layout, seed),
-            decoder: Decoder::new(&workload.codec, &workload.layout),
+            decoder: Decoder::new(&workload.codec, &workload.layout, seed),
             broadcast: Some(broadcast),
             events,
             rank,

@@ -37,7 +37,7 @@ impl Workload {
         let model = model.build(&config.hidden, dataset.features, dataset.classes);
         let parameters = model.initialise(config.seed);
         let optimizer = Sgd::new(config.momentum as f32, parameters.len());
-        let layout = Layout::new(model.tensors().iter().map(|t| t.shape.iter().product()));
+        let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));
         Ok(Self {
             steps: config.total_steps(dataset.train.len() as u64),
             replica: Replica {
@@ -66,7 +66,7 @@ impl Workload {
 
     /// Bound on the bytes of a frame of this run.
     pub(crate) fn frame_bytes_max(&self) -> usize {
-        let decoder = Decoder::new(&self.codec, &self.layout);
+        let decoder = Decoder::new(&self.codec, &self.layout, self.config.seed);
         let bound = |range: &Range<usize>| decoder.frame_bytes_max(range.clone());
         self.buckets.iter().map(bound).max().unwrap_or(0)
     }

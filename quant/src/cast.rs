@@ -1,6 +1,8 @@
 //! Floating-point casts: every element on its own, no scale, no feedback.
 
-use half::f16;
+use half::{bf16, f16};
+
+use crate::simd::{Simd, kernel};
 
 /// Number format of a cast codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +11,8 @@ pub(crate) enum Cast {
     Fp32,
     /// IEEE binary16, little-endian, rounded to nearest even, saturating at ±65504.
     Fp16,
+    /// The upper half of binary32, rounded to nearest even, saturating at the largest finite number.
+    Bf16,
 }
 
 impl Cast {
@@ -16,32 +20,32 @@ impl Cast {
     pub(crate) fn width(self) -> usize {
         match self {
             Self::Fp32 => 4,
-            Self::Fp16 => 2,
+            Self::Fp16 | Self::Bf16 => 2,
         }
     }
 
-    /// Appends the elements of `values` and overwrites them with the error of the cast. Returns the
-    /// number of NaN and infinities, which are sent as zero.
-    pub(crate) fn encode(self, values: &mut [f32], frame: &mut Vec<u8>) -> u64 {
-        let mut nonfinite = 0;
-        frame.reserve(values.len() * self.width());
-        for value in values {
-            let finite = if value.is_finite() { *value } else { 0.0 };
-            nonfinite += u64::from(!value.is_finite());
-            let sent = match self {
-                Self::Fp32 => {
-                    frame.extend_from_slice(&finite.to_le_bytes());
-                    finite
-                }
-                Self::Fp16 => {
-                    let sent = saturated(finite);
-                    frame.extend_from_slice(&sent.to_le_bytes());
-                    sent.to_f32()
-                }
-            };
-            *value = finite - sent;
+    /// Appends the elements of `values`, in which what was sent is then replaced by the error of the
+    /// cast. Returns the number of NaN and infinities, which are sent as zero and keep their place.
+    pub(crate) fn encode(self, simd: Simd, values: &mut [f32], frame: &mut Vec<u8>) -> u64 {
+        let start = frame.len();
+        frame.resize(start + values.len() * self.width(), 0);
+        let bytes = &mut frame[start..];
+        match self {
+            Self::Fp32 => to_fp32(simd, values, bytes.as_chunks_mut().0),
+            Self::Fp16 => to_half(values, bytes.as_chunks_mut().0, |v| {
+                let sent = saturated(v);
+                (sent.to_le_bytes(), sent.to_f32())
+            }),
+            Self::Bf16 => to_half(values, bytes.as_chunks_mut().0, |v| {
+                let rounded = bf16::from_f32(v);
+                let sent = if rounded.is_finite() {
+                    rounded
+                } else {
+                    bf16::MAX.copysign(rounded)
+                };
+                (sent.to_le_bytes(), sent.to_f32())
+            }),
         }
-        nonfinite
     }
 
     /// Whether every element of `body` is a finite number; no encoder sends another.
@@ -57,17 +61,19 @@ impl Cast {
                 .0
                 .iter()
                 .all(|b| f16::from_le_bytes(*b).is_finite()),
+            Self::Bf16 => body
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .all(|b| bf16::from_le_bytes(*b).is_finite()),
         }
     }
 
     /// Adds weight · value for each element.
-    pub(crate) fn accumulate(self, body: &[u8], weight: f32, target: &mut [f32]) {
+    pub(crate) fn accumulate(self, simd: Simd, body: &[u8], weight: f32, target: &mut [f32]) {
         match self {
-            Self::Fp32 => {
-                for (sum, bytes) in target.iter_mut().zip(body.as_chunks::<4>().0) {
-                    *sum += weight * f32::from_le_bytes(*bytes);
-                }
-            }
+            Self::Fp32 => add_fp32(simd, body.as_chunks().0, weight, target),
+            Self::Bf16 => add_bf16(simd, body.as_chunks().0, weight, target),
             Self::Fp16 => {
                 for (sum, bytes) in target.iter_mut().zip(body.as_chunks::<2>().0) {
                     *sum += weight * f16::from_le_bytes(*bytes).to_f32();
@@ -77,6 +83,51 @@ impl Cast {
     }
 }
 
-fn saturated(value: f32) -> f16 {
+kernel! {
+    fn add_fp32(body: &[[u8; 4]], weight: f32, target: &mut [f32]) {
+        for (sum, bytes) in target.iter_mut().zip(body) {
+            *sum += weight * f32::from_le_bytes(*bytes);
+        }
+    }
+}
+
+kernel! {
+    fn add_bf16(body: &[[u8; 2]], weight: f32, target: &mut [f32]) {
+        for (sum, bytes) in target.iter_mut().zip(body) {
+            let bits = u32::from(u16::from_le_bytes(*bytes)) << 16;
+            *sum += weight * f32::from_bits(bits);
+        }
+    }
+}
+
+kernel! {
+    fn to_fp32(values: &mut [f32], bytes: &mut [[u8; 4]]) -> u64 {
+        let mut nonfinite = 0_u32;
+        for (value, bytes) in values.iter_mut().zip(bytes) {
+            let finite = value.is_finite();
+            *bytes = if finite { *value } else { 0.0 }.to_le_bytes();
+            nonfinite += u32::from(!finite);
+            *value = if finite { 0.0 } else { *value };
+        }
+        u64::from(nonfinite)
+    }
+}
+
+fn to_half(values: &mut [f32], bytes: &mut [[u8; 2]], cast: impl Fn(f32) -> ([u8; 2], f32)) -> u64 {
+    let mut nonfinite = 0;
+    for (value, bytes) in values.iter_mut().zip(bytes) {
+        if value.is_finite() {
+            let sent;
+            (*bytes, sent) = cast(*value);
+            *value -= sent;
+        } else {
+            nonfinite += 1;
+        }
+    }
+    nonfinite
+}
+
+/// Rounded to nearest even, at most the largest finite number.
+pub(crate) fn saturated(value: f32) -> f16 {
     f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
 }

@@ -49,6 +49,17 @@ pub enum DecodeError {
         /// The value expected.
         expected: u64,
     },
+    /// Another codec or other settings of it.
+    #[error(
+        "the frame was made by another codec or with other settings than this run's \
+         (fingerprint {found:08x}, expected {expected:08x})"
+    )]
+    Settings {
+        /// The frame's fingerprint.
+        found: u32,
+        /// That of this run's codec.
+        expected: u32,
+    },
     /// A scale or an element that is no usable number.
     #[error("the frame holds a number that no encoder sends: {0}")]
     Number(&'static str),

@@ -1,6 +1,7 @@
-//! The frame's header: `FORMAT.md`, version 1.
+//! The frame's header: `FORMAT.md`, version 2.
 
 use crate::error::DecodeError;
+use crate::spec::CodecSpec;
 
 /// Which frame it is: one bucket of one member's contribution to one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +15,7 @@ pub struct FrameId {
 }
 
 const MAGIC: [u8; 2] = *b"EQ";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Bytes before the body.
 pub(crate) const HEADER_BYTES: usize = 32;
 /// Where the checksum stands; it covers everything after it and everything before it.
@@ -68,6 +69,68 @@ impl Header {
             },
             samples: word(20),
             elements: word(24),
+        })
+    }
+}
+
+/// Bytes of a quantized frame's settings, after the header.
+pub(crate) const SETTINGS_BYTES: usize = 8;
+
+/// What a quantized frame says about its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// Of the codec's name and settings, see [`crate::spec::CodecSpec::fingerprint`].
+    pub(crate) fingerprint: u32,
+    /// Number of the lossless code; 0 where no symbols are sent.
+    pub(crate) coding: u8,
+    /// Levels a sign for which there are symbols, where a budget chose them; else 0.
+    pub(crate) levels: u8,
+}
+
+impl Settings {
+    /// Those of a codec's frames, as far as they are all the same.
+    pub(crate) fn of(spec: &CodecSpec) -> Self {
+        Self {
+            fingerprint: spec.fingerprint(),
+            coding: 0,
+            levels: 0,
+        }
+    }
+
+    /// Appends the settings.
+    pub(crate) fn append(&self, frame: &mut Vec<u8>) {
+        let start = frame.len();
+        frame.resize(start + SETTINGS_BYTES, 0);
+        self.write(&mut frame[start..]);
+    }
+
+    /// Writes over the beginning of `bytes`.
+    pub(crate) fn write(&self, bytes: &mut [u8]) {
+        bytes[..4].copy_from_slice(&self.fingerprint.to_le_bytes());
+        bytes[4..SETTINGS_BYTES].copy_from_slice(&[self.coding, self.levels, 0, 0]);
+    }
+
+    /// Takes the settings off the front of a body.
+    pub(crate) fn read(body: &mut &[u8]) -> Result<Self, DecodeError> {
+        let Some((settings, rest)) = body.split_first_chunk::<SETTINGS_BYTES>() else {
+            return Err(DecodeError::Truncated {
+                found: HEADER_BYTES + body.len(),
+                expected: HEADER_BYTES + SETTINGS_BYTES,
+            });
+        };
+        *body = rest;
+        let [a, b, c, d, coding, levels, reserved @ ..] = *settings;
+        if reserved != [0, 0] {
+            return Err(DecodeError::Field {
+                field: "reserved word",
+                found: u64::from(u16::from_le_bytes(reserved)),
+                expected: 0,
+            });
+        }
+        Ok(Self {
+            fingerprint: u32::from_le_bytes([a, b, c, d]),
+            coding,
+            levels,
         })
     }
 }

@@ -10,19 +10,40 @@ pub const BUCKET_ELEMENTS_MAX: usize = 1 << 20;
 pub struct Layout {
     /// Where each tensor ends.
     ends: Vec<usize>,
+    /// Elements of a row of each tensor as a matrix; 0 for vectors.
+    columns: Vec<usize>,
+}
+
+/// The part of a tensor that lies in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Index of the tensor.
+    pub(crate) tensor: usize,
+    /// Elements of the flat vector.
+    pub(crate) range: Range<usize>,
+    /// Elements of a row of the tensor; 0 for vectors.
+    pub(crate) columns: usize,
 }
 
 impl Layout {
-    /// A layout of tensors with these numbers of elements.
+    /// A layout of vectors with these numbers of elements.
     pub fn new(lengths: impl IntoIterator<Item = usize>) -> Self {
-        let mut end = 0;
-        let ends = lengths.into_iter().map(|length| {
-            end += length;
-            end
-        });
-        Self {
-            ends: ends.collect(),
+        Self::of_shapes(lengths.into_iter().map(|length| [length]))
+    }
+
+    /// A layout of tensors with these shapes. As matrices, their first axis is that of the rows.
+    pub fn of_shapes<S: AsRef<[usize]>>(shapes: impl IntoIterator<Item = S>) -> Self {
+        let (mut end, mut ends, mut columns) = (0, Vec::new(), Vec::new());
+        for shape in shapes {
+            let shape = shape.as_ref();
+            end += shape.iter().product::<usize>();
+            ends.push(end);
+            columns.push(match shape {
+                [_, rest @ ..] if !rest.is_empty() => rest.iter().product(),
+                _ => 0,
+            });
         }
+        Self { ends, columns }
     }
 
     /// Length of the flat vector.
@@ -36,6 +57,25 @@ impl Layout {
         pieces(0..self.elements(), elements_max).collect()
     }
 
+    /// The parts of tensors that make up a bucket; none is empty.
+    pub(crate) fn parts(&self, bucket: Range<usize>) -> impl Iterator<Item = Part> + '_ {
+        let first = self.ends.partition_point(|end| *end <= bucket.start);
+        let mut start = bucket.start;
+        let tensors = self.ends.iter().zip(&self.columns).enumerate().skip(first);
+        let parts = tensors.map(move |(tensor, (end, columns))| {
+            let range = start..(*end).min(bucket.end);
+            start = range.end;
+            Part {
+                tensor,
+                range,
+                columns: *columns,
+            }
+        });
+        parts
+            .take_while(move |part| part.range.start < bucket.end)
+            .filter(|part| !part.range.is_empty())
+    }
+
     /// The scale groups of a bucket: at most `length` elements each (0: no limit), and never of two
     /// tensors, since the gradients of a bias and of the matrix beside it differ by magnitudes.
     pub(crate) fn groups(
@@ -43,12 +83,15 @@ impl Layout {
         bucket: Range<usize>,
         length: usize,
     ) -> impl Iterator<Item = Range<usize>> + '_ {
+        self.parts(bucket).flat_map(move |part| part.groups(length))
+    }
+}
+
+impl Part {
+    /// The scale groups of the part.
+    pub(crate) fn groups(&self, length: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let length = if length == 0 { usize::MAX } else { length };
-        let starts = std::iter::once(0).chain(self.ends.iter().copied());
-        let tensors = starts.zip(self.ends.iter().copied());
-        tensors.flat_map(move |(start, end)| {
-            pieces(start.max(bucket.start)..end.min(bucket.end), length)
-        })
+        pieces(self.range.clone(), length)
     }
 }
 

@@ -26,7 +26,7 @@
 //! encoder.encode(id, 64, 0..layout.elements(), &gradient, &mut frame);
 //!
 //! let mut mean = vec![0.0; layout.elements()];
-//! let mut decoder = Decoder::new(&spec, &layout);
+//! let mut decoder = Decoder::new(&spec, &layout, 42);
 //! aggregate(&mut decoder, &[(id, &frame)], 0..layout.elements(), &mut mean)?;
 //! assert_eq!(mean, gradient); // a constant group is represented exactly
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -47,21 +47,23 @@ mod error;
 mod feedback;
 mod frame;
 mod layout;
+mod lowrank;
 mod norm;
+mod quantizer;
 mod rounding;
+mod simd;
 mod spec;
 mod stats;
-mod uniform;
+mod values;
 
 pub use aggregate::{AggregateError, aggregate};
-pub use coding::Coding;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::DecodeError;
-pub use feedback::Gains;
+pub use feedback::{Gains, LAMBDA_MAX};
 pub use frame::FrameId;
 pub use layout::{BUCKET_ELEMENTS_MAX, Layout};
 pub use norm::Norm;
+pub use simd::{Simd, SimdError};
 pub use spec::{CodecSpec, SpecError};
 pub use stats::FrameStats;
-pub use uniform::Uniform;

@@ -2,12 +2,18 @@
 
 use std::fmt;
 
+use crate::simd::{Simd, kernel};
+
 /// Smallest scale that is used. Below it a level's value and its inverse leave the normal numbers;
 /// such a group is sent as zeros and its mass stays in the residual.
 const SCALE_MIN: f32 = 7.888_609e-31; // 2^-100
 
+/// Largest scale that is used: half of the largest float, so that *s* levels of scale/*s* stay finite
+/// however they are rounded.
+const SCALE_MAX: f32 = 1.701_411_8e38; // 2^127
+
 /// How the scale of a group is taken from its values.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Norm {
     /// ‖v‖∞, the largest magnitude. Relative variance on Gaussian data with s = 4 and 512 elements:
     /// 0.11.
@@ -17,37 +23,33 @@ pub enum Norm {
     L2,
 }
 
-/// What a group's scale is, or why it has none.
+/// What a group's scale is, or that it has none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Scale {
-    /// Between 2⁻¹⁰⁰ and the largest number.
+    /// Between 2⁻¹⁰⁰ and 2¹²⁷.
     Normal(f32),
     /// Zero, or too small or too large for a scale: sent as zeros.
     Unusable,
-    /// There is a NaN or an infinity in the group.
-    NonFinite,
+}
+
+impl Scale {
+    /// The scale, if it is one.
+    pub(crate) fn of(scale: f32) -> Self {
+        if (SCALE_MIN..=SCALE_MAX).contains(&scale) {
+            Self::Normal(scale)
+        } else {
+            Self::Unusable
+        }
+    }
 }
 
 impl Norm {
-    /// The scale of `values`.
-    pub(crate) fn scale(self, values: &[f32]) -> Scale {
-        // Magnitudes order like the integers that their bits are, and NaN comes after infinity: one
-        // pass of integer maxima, which vectorises, finds both.
-        let magnitude = |v: &f32| (v.to_bits() & 0x7fff_ffff) as i32;
-        let largest = values.iter().map(magnitude).fold(0, i32::max);
-        let largest = f32::from_bits(largest as u32);
-        if !largest.is_finite() {
-            return Scale::NonFinite;
-        }
-        let scale = match self {
+    /// The scale of finite `values`, the largest magnitude of which is `largest`.
+    pub(crate) fn scale(self, simd: Simd, values: &[f32], largest: f32) -> Scale {
+        Scale::of(match self {
             Self::Linf => largest,
-            Self::L2 => sum_of_squares(values).sqrt() as f32,
-        };
-        if (SCALE_MIN..=f32::MAX).contains(&scale) {
-            Scale::Normal(scale)
-        } else {
-            Scale::Unusable
-        }
+            Self::L2 => sum_of_squares(simd, values).sqrt() as f32,
+        })
     }
 }
 
@@ -60,48 +62,88 @@ impl fmt::Display for Norm {
     }
 }
 
-/// Σ x², in double precision and eight lanes: one order of additions on every CPU, wide enough for
-/// its vectors.
-pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
-    let mut lanes = [0.0_f64; 8];
-    let chunks = values.chunks_exact(8);
-    let rest = chunks.remainder();
-    for chunk in chunks {
-        for (lane, value) in lanes.iter_mut().zip(chunk) {
+kernel! {
+    /// Largest magnitude; NaN or infinity if there is one. Magnitudes order like the integers that
+    /// their bits are, and NaN comes after infinity: one pass of integer maxima finds all.
+    pub(crate) fn largest(values: &[f32]) -> f32 {
+        let magnitude = |v: &f32| (v.to_bits() & 0x7fff_ffff) as i32;
+        let largest = values.iter().map(magnitude).fold(0, i32::max);
+        f32::from_bits(largest as u32)
+    }
+}
+
+kernel! {
+    /// Σ x², in double precision and eight lanes: one order of additions on every CPU, wide enough
+    /// for its vectors.
+    pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
+        let mut lanes = [0.0_f64; 8];
+        let (chunks, rest) = values.as_chunks::<8>();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value) * f64::from(*value);
+            }
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
             *lane += f64::from(*value) * f64::from(*value);
         }
+        lanes.iter().sum()
     }
-    for (lane, value) in lanes.iter_mut().zip(rest) {
-        *lane += f64::from(*value) * f64::from(*value);
+}
+
+kernel! {
+    /// Σ |x|, likewise.
+    pub(crate) fn sum_of_magnitudes(values: &[f32]) -> f64 {
+        let mut lanes = [0.0_f64; 8];
+        let (chunks, rest) = values.as_chunks::<8>();
+        for chunk in chunks {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(value.abs());
+            }
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
+            *lane += f64::from(value.abs());
+        }
+        lanes.iter().sum()
     }
-    lanes.iter().sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn scale(norm: Norm, values: &[f32]) -> Scale {
+        let simd = Simd::best();
+        norm.scale(simd, values, largest(simd, values))
+    }
+
     #[test]
     fn scales_of_all_signs_and_of_single_elements() {
         for values in [&[-3.0, -4.0][..], &[3.0, 4.0], &[-4.0, 3.0]] {
-            assert_eq!(Norm::Linf.scale(values), Scale::Normal(4.0));
-            assert_eq!(Norm::L2.scale(values), Scale::Normal(5.0));
+            assert_eq!(scale(Norm::Linf, values), Scale::Normal(4.0));
+            assert_eq!(scale(Norm::L2, values), Scale::Normal(5.0));
         }
-        assert_eq!(Norm::Linf.scale(&[-2.5]), Scale::Normal(2.5));
-        assert_eq!(Norm::L2.scale(&[-2.5]), Scale::Normal(2.5));
+        assert_eq!(scale(Norm::Linf, &[-2.5]), Scale::Normal(2.5));
+        assert_eq!(scale(Norm::L2, &[-2.5]), Scale::Normal(2.5));
     }
 
     #[test]
     fn scales_that_are_none() {
         for norm in [Norm::Linf, Norm::L2] {
-            assert_eq!(norm.scale(&[]), Scale::Unusable);
-            assert_eq!(norm.scale(&[0.0, -0.0]), Scale::Unusable);
-            assert_eq!(norm.scale(&[1e-40, -1e-31]), Scale::Unusable);
-            assert_eq!(norm.scale(&[1.0, f32::NAN]), Scale::NonFinite);
-            assert_eq!(norm.scale(&[f32::NAN, 1.0]), Scale::NonFinite);
-            assert_eq!(norm.scale(&[f32::NEG_INFINITY]), Scale::NonFinite);
+            assert_eq!(scale(norm, &[]), Scale::Unusable);
+            assert_eq!(scale(norm, &[0.0, -0.0]), Scale::Unusable);
+            assert_eq!(scale(norm, &[1e-40, -1e-31]), Scale::Unusable);
+            assert_eq!(scale(norm, &[3e38; 4]), Scale::Unusable);
         }
-        assert_eq!(Norm::L2.scale(&[3e38; 4]), Scale::Unusable);
-        assert_eq!(Norm::Linf.scale(&[3e38; 4]), Scale::Normal(3e38));
+        assert_eq!(scale(Norm::L2, &[1.7e38; 4]), Scale::Unusable);
+        assert_eq!(scale(Norm::Linf, &[1.7e38; 4]), Scale::Normal(1.7e38));
+    }
+
+    #[test]
+    fn the_largest_magnitude_gives_away_what_is_not_finite() {
+        for simd in Simd::available() {
+            assert!(largest(*simd, &[1.0, f32::NAN, f32::INFINITY]).is_nan());
+            assert_eq!(largest(*simd, &[f32::NEG_INFINITY, 1.0]), f32::INFINITY);
+            assert_eq!(largest(*simd, &[-3.0, 2.0]), 3.0);
+        }
     }
 }

@@ -5,6 +5,25 @@ use rand_core::{Rng as _, SeedableRng as _};
 
 use crate::frame::FrameId;
 
+/// What indices are multiplied by: 2³² over the golden ratio.
+const STRIDE: u32 = 0x9e37_79b9;
+
+const STRIDES: [u32; 16] = {
+    let mut strides = [0_u32; 16];
+    let mut lane = 1;
+    while lane < 16 {
+        strides[lane] = strides[lane - 1].wrapping_add(STRIDE);
+        lane += 1;
+    }
+    strides
+};
+
+#[inline(always)]
+fn grid(bits: u32) -> f32 {
+    // The conversion is exact; through i32, which vectorises.
+    bits as i32 as f32 * (1.0 / 16_777_216.0)
+}
+
 /// A counter-based generator: the number of element *i* depends on the key and on *i* alone, so it
 /// can be computed in any order, by any number of lanes.
 ///
@@ -30,18 +49,40 @@ impl Rounding {
         }
     }
 
-    /// Uniform in [0, 1) on a grid of 2⁻²⁴. Two rounds of multiply and shift, with half of the key
-    /// before each.
+    /// 24 random bits. Two rounds of multiply and shift, with half of the key before each.
     #[inline(always)]
-    pub(crate) fn uniform(self, index: u32) -> f32 {
-        let mut x = index.wrapping_mul(0x9e37_79b9) ^ self.key[0];
+    pub(crate) fn bits(self, index: u32) -> u32 {
+        self.hash(index.wrapping_mul(STRIDE))
+    }
+
+    /// The bits of the element whose index times [`STRIDE`] is `place`.
+    #[inline(always)]
+    fn hash(self, place: u32) -> u32 {
+        let mut x = place ^ self.key[0];
         x ^= x >> 16;
         x = x.wrapping_mul(0x7feb_352d);
         x ^= x >> 15;
         x = x.wrapping_add(self.key[1]).wrapping_mul(0x846c_a68b);
         x ^= x >> 16;
-        // At most 2^24 - 1, so the conversion is exact; through i32, which vectorises.
-        (x >> 8) as i32 as f32 * (1.0 / 16_777_216.0)
+        x >> 8
+    }
+
+    /// Uniform in [0, 1) on a grid of 2⁻²⁴.
+    #[inline(always)]
+    pub(crate) fn uniform(self, index: u32) -> f32 {
+        grid(self.bits(index))
+    }
+
+    /// The numbers of sixteen elements from `index` on.
+    #[inline(always)]
+    pub(crate) fn uniforms(self, index: u32) -> [f32; 16] {
+        let place = index.wrapping_mul(STRIDE);
+        // Not `from_fn`, which is not always inlined.
+        let mut uniforms = [0.0; 16];
+        for (lane, uniform) in uniforms.iter_mut().enumerate() {
+            *uniform = grid(self.hash(place.wrapping_add(STRIDES[lane])));
+        }
+        uniforms
     }
 }
 

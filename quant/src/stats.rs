@@ -9,7 +9,9 @@ pub struct FrameStats {
     pub elements: u64,
     /// Bytes of the frame, everything included.
     pub frame_bytes: u64,
-    /// ‖g‖², the gradient that came in.
+    /// Bytes of scales and other numbers of whole groups among them.
+    pub scale_bytes: u64,
+    /// ‖g‖², the gradient that came in; groups that are not finite do not count.
     pub gradient_norm_squared: f64,
     /// ‖v‖², what was quantized.
     pub input_norm_squared: f64,
@@ -20,16 +22,19 @@ pub struct FrameStats {
     /// Scale groups (elements, for casts) that held NaN or infinity and were sent as zeros; their
     /// residual stayed as it was.
     pub nonfinite_groups: u64,
+    /// Frames for which the guard bounded α.
+    pub guarded_frames: u64,
 }
 
 impl FrameStats {
     /// ω̂ = ‖v − q‖²/‖v‖², the measured relative variance of the quantizer; 0 where nothing came in.
     pub fn omega(&self) -> f64 {
-        if self.input_norm_squared > 0.0 {
-            self.error_squared / self.input_norm_squared
-        } else {
-            0.0
-        }
+        ratio(self.error_squared, self.input_norm_squared)
+    }
+
+    /// ρ = ‖h‖²/‖g‖², how much more than a gradient the residual holds.
+    pub fn residual_ratio(&self) -> f64 {
+        ratio(self.residual_norm_squared, self.gradient_norm_squared)
     }
 
     /// All bytes ÷ elements × 8.
@@ -38,14 +43,20 @@ impl FrameStats {
     }
 }
 
+fn ratio(of: f64, to: f64) -> f64 {
+    if to > 0.0 { of / to } else { 0.0 }
+}
+
 impl AddAssign for FrameStats {
     fn add_assign(&mut self, other: Self) {
         self.elements += other.elements;
         self.frame_bytes += other.frame_bytes;
+        self.scale_bytes += other.scale_bytes;
         self.gradient_norm_squared += other.gradient_norm_squared;
         self.input_norm_squared += other.input_norm_squared;
         self.error_squared += other.error_squared;
         self.residual_norm_squared += other.residual_norm_squared;
         self.nonfinite_groups += other.nonfinite_groups;
+        self.guarded_frames += other.guarded_frames;
     }
 }

@@ -1,75 +1,147 @@
 //! The lossless stage: symbols to bytes and back.
 
+mod digits;
+mod golomb;
 mod pack;
 mod rans;
+mod varint;
 
 use std::fmt;
 
 use crate::error::DecodeError;
+use crate::simd::Simd;
+use crate::values::count;
 
 /// How symbols become bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Coding {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Coding {
     /// Whichever of the others makes the frame smaller.
     Auto,
-    /// Fixed width: ⌈log₂(2s+1)⌉ bits a symbol.
+    /// Fixed width: ⌈log₂ symbols⌉ bits each.
     Pack,
     /// Static range asymmetric numeral system: within a fraction of a percent of the order-0
     /// entropy.
     Rans,
+    /// Golomb-coded gaps between the symbols that are not zero: for the sparsest streams.
+    Golomb,
 }
 
-/// The coding that a frame was made with, as its header says it.
+/// The coding that a frame was made with, as it says itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Coded {
     Pack = 0,
     Rans = 1,
+    Golomb = 2,
+}
+
+/// What the symbols of a stream are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Alphabet {
+    /// How many there are: 2 to 255.
+    pub(crate) size: usize,
+    /// The one that stands for the value 0, or for nothing sent; in sparse streams the likeliest.
+    pub(crate) zero: u8,
+}
+
+/// Memory that is kept from stream to stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scratch {
+    rans: rans::Scratch,
+    gaps: golomb::Scratch,
 }
 
 impl Coding {
-    /// Appends the symbols, all below `alphabet`, to `bytes`; says which code was used.
-    pub(crate) fn encode(self, alphabet: usize, symbols: &[u8], bytes: &mut Vec<u8>) -> Coded {
+    /// Appends the symbols to `bytes`; says which code was used.
+    pub(crate) fn encode(
+        self,
+        simd: Simd,
+        scratch: &mut Scratch,
+        Alphabet { size, zero }: Alphabet,
+        symbols: &[u8],
+        bytes: &mut Vec<u8>,
+    ) -> Coded {
+        let Scratch {
+            rans: scratch,
+            gaps,
+        } = scratch;
         let start = bytes.len();
-        if self != Self::Pack {
-            rans::encode(alphabet, symbols, bytes);
-            let coded = bytes.len() - start;
-            if self == Self::Rans || coded < pack::bytes(alphabet, symbols.len()) {
+        let packed = pack::bytes(size, symbols.len());
+        match self {
+            Self::Pack => {}
+            Self::Golomb => {
+                golomb::encode(simd, gaps, size, zero, symbols, bytes);
+                return Coded::Golomb;
+            }
+            Self::Rans => {
+                rans::prepare(simd, scratch, size, zero, symbols, bytes)
+                    .encode(simd, scratch, bytes);
                 return Coded::Rans;
             }
-            bytes.truncate(start);
+            Self::Auto => {
+                let prepared = rans::prepare(simd, scratch, size, zero, symbols, bytes);
+                let estimate = prepared.estimate.min(packed as u64);
+                // Gaps are slow to code where there are many, and then never shorter.
+                if symbols.len() - count(simd, zero, symbols) < symbols.len() / 16 {
+                    let middle = bytes.len();
+                    golomb::encode(simd, gaps, size, zero, symbols, bytes);
+                    if ((bytes.len() - middle) as u64) < estimate {
+                        bytes.drain(start..middle);
+                        return Coded::Golomb;
+                    }
+                    bytes.truncate(middle);
+                }
+                if prepared.estimate < packed as u64 {
+                    prepared.encode(simd, scratch, bytes);
+                    if bytes.len() - start < packed {
+                        return Coded::Rans;
+                    }
+                    bytes.truncate(start);
+                } else {
+                    prepared.discard(bytes);
+                }
+            }
         }
-        pack::encode(alphabet, symbols, bytes);
+        pack::encode(size, symbols, bytes);
         Coded::Pack
     }
 }
 
 impl Coded {
-    /// The code with this number in a header.
-    pub(crate) fn from_header(number: u8) -> Option<Self> {
+    /// The code with this number in a frame.
+    pub(crate) fn from_number(number: u8) -> Option<Self> {
         match number {
             0 => Some(Self::Pack),
             1 => Some(Self::Rans),
+            2 => Some(Self::Golomb),
             _ => None,
         }
     }
 
-    /// Fills `symbols` from exactly all of `bytes`. Every symbol is below `alphabet`.
+    /// Fills `symbols` from exactly all of `bytes`. Every symbol is then one of the alphabet.
     pub(crate) fn decode(
         self,
-        alphabet: usize,
+        simd: Simd,
+        scratch: &mut Scratch,
+        Alphabet { size, zero }: Alphabet,
         bytes: &[u8],
         symbols: &mut [u8],
     ) -> Result<(), DecodeError> {
         match self {
-            Self::Pack => pack::decode(alphabet, bytes, symbols),
-            Self::Rans => rans::decode(alphabet, bytes, symbols),
+            Self::Pack => pack::decode(size, bytes, symbols),
+            Self::Rans => rans::decode(simd, &mut scratch.rans, size, bytes, symbols),
+            Self::Golomb => golomb::decode(simd, &mut scratch.gaps, size, zero, bytes, symbols),
         }
     }
 }
 
 /// Bound on the bytes of `count` coded symbols, whatever they are.
-pub(crate) fn bytes_max(alphabet: usize, count: usize) -> usize {
-    pack::bytes(alphabet, count).max(rans::bytes_max(alphabet, count))
+pub(crate) fn bytes_max(coding: Coding, alphabet: usize, count: usize) -> usize {
+    match coding {
+        // The others are used only where they are shorter.
+        Coding::Auto | Coding::Pack => pack::bytes(alphabet, count),
+        Coding::Rans => rans::bytes_max(alphabet, count),
+        Coding::Golomb => golomb::bytes_max(alphabet, count),
+    }
 }
 
 impl fmt::Display for Coding {
@@ -78,6 +150,7 @@ impl fmt::Display for Coding {
             Self::Auto => "auto",
             Self::Pack => "pack",
             Self::Rans => "rans",
+            Self::Golomb => "golomb",
         })
     }
 }

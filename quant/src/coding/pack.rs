@@ -14,18 +14,14 @@ pub(super) fn bytes(alphabet: usize, count: usize) -> usize {
 
 pub(super) fn encode(alphabet: usize, symbols: &[u8], bytes: &mut Vec<u8>) {
     let width = width(alphabet);
-    let (mut held, mut bits) = (0_u32, 0);
-    for symbol in symbols {
-        held |= u32::from(*symbol) << bits;
-        bits += width;
-        while bits >= 8 {
-            bytes.push(held as u8);
-            held >>= 8;
-            bits -= 8;
-        }
-    }
-    if bits > 0 {
-        bytes.push(held as u8);
+    let start = bytes.len();
+    bytes.resize(start + self::bytes(alphabet, symbols.len()), 0);
+    let packed = &mut bytes[start..];
+    // Eight symbols fill `width` bytes.
+    for (symbols, bytes) in symbols.chunks(8).zip(packed.chunks_mut(width)) {
+        let places = (0..).step_by(width).zip(symbols);
+        let word = places.fold(0_u64, |word, (at, symbol)| word | u64::from(*symbol) << at);
+        bytes.copy_from_slice(&word.to_le_bytes()[..bytes.len()]);
     }
 }
 
@@ -43,25 +39,23 @@ pub(super) fn decode(alphabet: usize, bytes: &[u8], symbols: &mut [u8]) -> Resul
         });
     }
     let width = width(alphabet);
-    let mask = (1_u32 << width) - 1;
-    let mut bytes = bytes.iter();
-    let (mut held, mut bits) = (0_u32, 0);
-    let mut beyond = false;
-    for symbol in symbols {
-        while bits < width {
-            held |= u32::from(bytes.next().copied().unwrap_or(0)) << bits;
-            bits += 8;
+    let mask = (1_u64 << width) - 1;
+    let mut largest = 0;
+    for (symbols, bytes) in symbols.chunks_mut(8).zip(bytes.chunks(width)) {
+        let mut word = [0; 8];
+        word[..bytes.len()].copy_from_slice(bytes);
+        let mut word = u64::from_le_bytes(word);
+        for symbol in symbols {
+            *symbol = (word & mask) as u8;
+            largest = largest.max(*symbol);
+            word >>= width;
         }
-        *symbol = (held & mask) as u8;
-        beyond |= usize::from(*symbol) >= alphabet;
-        held >>= width;
-        bits -= width;
+        if word != 0 {
+            return Err(DecodeError::Symbols("bits after the last symbol"));
+        }
     }
-    if beyond {
+    if usize::from(largest) >= alphabet {
         return Err(DecodeError::Symbols("a symbol beyond the alphabet"));
-    }
-    if held != 0 {
-        return Err(DecodeError::Symbols("bits after the last symbol"));
     }
     Ok(())
 }

@@ -47,7 +47,7 @@ pub(crate) fn encode(encoder: &mut Encoder, step: u64, gradient: &[f32]) -> (Vec
 /// What a frame says.
 pub(crate) fn decode(spec: &CodecSpec, step: u64, frame: &[u8], count: usize) -> Vec<f32> {
     let mut values = vec![0.0; count];
-    Decoder::new(spec, &Layout::new([count]))
+    Decoder::new(spec, &Layout::new([count]), SEED)
         .accumulate(frame, id(step), 0..count, 1.0, &mut values)
         .expect("it is a frame of this codec");
     values

@@ -1,0 +1,164 @@
+//! The coder in AVX2: eight states a vector, two or eight vectors.
+
+#![allow(unsafe_code, reason = "calls by instruction set")]
+
+use std::arch::x86_64::*;
+
+use super::{BITS, DecodeTable, ESCAPED, EncodeTable, LOWEST, SLOTS, Stack, portable};
+use crate::simd::Simd;
+use crate::simd::avx2::{
+    COMPRESS, EXPAND, gather_256, gather_4096, load, narrow_bytes, narrow_words, store,
+    widen_bytes, widen_words,
+};
+
+/// See [`portable::encode`].
+pub(super) fn encode(
+    _: Simd,
+    table: &EncodeTable,
+    groups: &[u8],
+    states: &mut [u32],
+    stack: &mut Stack<'_>,
+) {
+    // The last row may be short.
+    let (rows, last) = groups.split_at(groups.len() / states.len() * states.len());
+    portable::encode(table, last, states, stack);
+    let rows = rows.as_chunks::<8>().0;
+    // SAFETY: the caller's `Simd` names AVX2.
+    unsafe {
+        match states.as_chunks_mut::<8>().0 {
+            [a, b, c, d, e, f, g, h] => {
+                encode_rows::<8>(table, rows, [a, b, c, d, e, f, g, h], stack);
+            }
+            [a, b] => encode_rows::<2>(table, rows, [a, b], stack),
+            _ => portable::encode(table, groups, states, stack),
+        }
+    }
+}
+
+/// See [`portable::decode`].
+pub(super) fn decode(
+    _: Simd,
+    table: &DecodeTable,
+    words: &[u16],
+    states: &mut [u32],
+    found: &mut [u8],
+) -> Option<usize> {
+    let whole = found.len() / states.len() * states.len();
+    let (rows, last) = found.split_at_mut(whole);
+    let rows = rows.as_chunks_mut::<8>().0;
+    // SAFETY: the caller's `Simd` names AVX2.
+    let next = unsafe {
+        match states.as_chunks_mut::<8>().0 {
+            [a, b, c, d, e, f, g, h] => {
+                decode_rows::<8>(table, words, [a, b, c, d, e, f, g, h], rows)
+            }
+            [a, b] => decode_rows::<2>(table, words, [a, b], rows),
+            _ => None,
+        }
+    }?;
+    portable::pop_row(table, words, next, states, last)
+}
+
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+fn encode_rows<const K: usize>(
+    table: &EncodeTable,
+    rows: &[[u8; 8]],
+    states: [&mut [u32; 8]; K],
+    stack: &mut Stack<'_>,
+) {
+    let mut x: [__m256i; K] = std::array::from_fn(|k| load(&*states[k]));
+    let low = _mm256_set1_epi32(4095);
+    let downwards = _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+    let Stack {
+        words,
+        height,
+        escapes,
+    } = stack;
+    for row in rows.chunks_exact(K).rev() {
+        for k in (0..K).rev() {
+            let bytes = widen_bytes(&row[k]);
+            let symbol = gather_256(&table.symbols, bytes);
+            // The flag of an escape is the lane's sign.
+            const { assert!(ESCAPED == 1 << 31) };
+            let escaped = _mm256_movemask_ps(_mm256_castsi256_ps(symbol));
+            if escaped != 0 {
+                escapes.extend(
+                    (0..8)
+                        .rev()
+                        .filter(|i| escaped >> i & 1 == 1)
+                        .map(|i| row[k][i]),
+                );
+            }
+            let slots = _mm256_and_si256(symbol, low);
+            let first = _mm256_and_si256(_mm256_srli_epi32::<12>(symbol), low);
+            // Too large for the next state: a word leaves, the highest lane's first.
+            let fits = _mm256_cmpgt_epi32(_mm256_slli_epi32::<19>(slots), x[k]);
+            let turned = _mm256_permutevar8x32_epi32(x[k], downwards);
+            let turned_fits = _mm256_permutevar8x32_epi32(fits, downwards);
+            let full = 255 & !_mm256_movemask_ps(_mm256_castsi256_ps(turned_fits)) as usize;
+            let leaving = _mm256_permutevar8x32_epi32(turned, load(&COMPRESS[full]));
+            // Invariant: the stack has a row of room beyond its words.
+            if let Some(place) = words[*height..].first_chunk_mut::<8>() {
+                narrow_words(leaving, place);
+            }
+            *height += full.count_ones() as usize;
+            let rest = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x[k]), x[k], fits);
+            let quotient = divide(rest, slots);
+            let others = _mm256_sub_epi32(_mm256_set1_epi32(SLOTS as i32), slots);
+            let moved = _mm256_add_epi32(rest, _mm256_mullo_epi32(quotient, others));
+            x[k] = _mm256_add_epi32(moved, first);
+        }
+    }
+    for (state, lanes) in states.into_iter().zip(x) {
+        store(lanes, state);
+    }
+}
+
+/// ⌊x/y⌋ for x < 2³¹ and a quotient below 2¹⁹. That of floats is off by one at most, since its relative
+/// error is below 2⁻²²; the remainder tells.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn divide(x: __m256i, y: __m256i) -> __m256i {
+    let quotient = _mm256_div_ps(_mm256_cvtepi32_ps(x), _mm256_cvtepi32_ps(y));
+    let near = _mm256_cvttps_epi32(quotient);
+    let rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(near, y));
+    // A comparison that holds is −1.
+    let above = _mm256_srai_epi32::<31>(rest);
+    let within = _mm256_cmpgt_epi32(y, rest);
+    let below = _mm256_add_epi32(within, _mm256_set1_epi32(1));
+    _mm256_add_epi32(_mm256_add_epi32(near, above), below)
+}
+
+#[target_feature(enable = "avx2,bmi2,popcnt")]
+fn decode_rows<const K: usize>(
+    table: &DecodeTable,
+    words: &[u16],
+    states: [&mut [u32; 8]; K],
+    rows: &mut [[u8; 8]],
+) -> Option<usize> {
+    let mut x: [__m256i; K] = std::array::from_fn(|k| load(&*states[k]));
+    let low = _mm256_set1_epi32(4095);
+    let lowest = _mm256_set1_epi32(LOWEST as i32);
+    let mut next = 0;
+    for row in rows.chunks_exact_mut(K) {
+        for k in 0..K {
+            let entry = gather_4096(table, x[k]);
+            row[k] = narrow_bytes(_mm256_srli_epi32::<24>(entry));
+            let slots = _mm256_and_si256(entry, low);
+            let place = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), low);
+            let upper = _mm256_srli_epi32::<{ BITS as i32 }>(x[k]);
+            let moved = _mm256_add_epi32(_mm256_mullo_epi32(slots, upper), place);
+            let empty = _mm256_cmpgt_epi32(lowest, moved);
+            let mask = _mm256_movemask_ps(_mm256_castsi256_ps(empty)) as usize;
+            let taken = widen_words(words.get(next..)?.first_chunk::<8>()?);
+            let taken = _mm256_permutevar8x32_epi32(taken, load(&EXPAND[mask]));
+            let refilled = _mm256_or_si256(_mm256_slli_epi32::<16>(moved), taken);
+            x[k] = _mm256_blendv_epi8(moved, refilled, empty);
+            next += mask.count_ones() as usize;
+        }
+    }
+    for (state, lanes) in states.into_iter().zip(x) {
+        store(lanes, state);
+    }
+    Some(next)
+}

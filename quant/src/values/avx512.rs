@@ -1,0 +1,106 @@
+//! In AVX-512: tables of up to 32 values are looked up in registers.
+
+#![allow(unsafe_code, reason = "calls by instruction set")]
+
+use std::arch::x86_64::*;
+
+use super::portable::{self, LANES};
+use super::{Remember, Sums, Table};
+use crate::simd::Simd;
+use crate::simd::avx512::{gather_floats, load_floats, store_floats, widen_bytes};
+
+pub(super) fn accumulate(
+    _: Simd,
+    alphabet: usize,
+    table: &Table,
+    symbols: &[u8],
+    target: &mut [f32],
+) {
+    // SAFETY: the caller's `Simd` names AVX-512.
+    unsafe {
+        match alphabet {
+            0..=16 => accumulate_lanes::<16>(table, symbols, target),
+            17..=32 => accumulate_lanes::<32>(table, symbols, target),
+            _ => accumulate_lanes::<256>(table, symbols, target),
+        }
+    }
+}
+
+pub(super) fn remember(_: Simd, given: &Remember<'_>, residual: &mut [f32]) -> Sums {
+    // SAFETY: the caller's `Simd` names AVX-512.
+    unsafe {
+        match given.alphabet {
+            0..=16 => remember_lanes::<16>(given, residual),
+            17..=32 => remember_lanes::<32>(given, residual),
+            _ => remember_lanes::<256>(given, residual),
+        }
+    }
+}
+
+/// A table of N values.
+struct Lookup<'a, const N: usize> {
+    low: __m512,
+    high: __m512,
+    all: &'a [f32; 256],
+}
+
+impl<'a, const N: usize> Lookup<'a, N> {
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn new(table: &'a Table) -> Self {
+        let chunks = table.values.as_chunks::<16>().0;
+        Self {
+            low: load_floats(&chunks[0]),
+            high: load_floats(&chunks[1]),
+            all: &table.values,
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    fn of(&self, symbols: __m512i) -> __m512 {
+        match N {
+            16 => _mm512_permutexvar_ps(symbols, self.low),
+            32 => _mm512_permutex2var_ps(self.low, symbols, self.high),
+            _ => gather_floats(self.all, symbols),
+        }
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+fn accumulate_lanes<const N: usize>(table: &Table, symbols: &[u8], target: &mut [f32]) {
+    let lookup = Lookup::<N>::new(table);
+    let (symbols, last_symbols) = symbols.as_chunks::<16>();
+    let (target, last) = target.as_chunks_mut::<16>();
+    for (symbols, target) in symbols.iter().zip(target) {
+        let values = lookup.of(widen_bytes(symbols));
+        store_floats(_mm512_add_ps(load_floats(target), values), target);
+    }
+    portable::accumulate(table, last_symbols, last);
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+fn remember_lanes<const N: usize>(given: &Remember<'_>, residual: &mut [f32]) -> Sums {
+    let lookup = Lookup::<N>::new(given.table);
+    let carry = _mm512_set1_ps(given.carry);
+    let (mut errors, mut residuals) = (_mm512_setzero_ps(), _mm512_setzero_ps());
+    let values = given.values.as_chunks::<16>().0;
+    let symbols = given.symbols.as_chunks::<16>().0;
+    for ((v, symbols), h) in values
+        .iter()
+        .zip(symbols)
+        .zip(residual.as_chunks_mut::<16>().0)
+    {
+        let error = _mm512_sub_ps(load_floats(v), lookup.of(widen_bytes(symbols)));
+        let next = _mm512_add_ps(_mm512_mul_ps(carry, load_floats(h)), error);
+        store_floats(next, h);
+        errors = _mm512_add_ps(errors, _mm512_mul_ps(error, error));
+        residuals = _mm512_add_ps(residuals, _mm512_mul_ps(next, next));
+    }
+    let mut lanes = [[0.0; LANES]; 2];
+    store_floats(errors, &mut lanes[0]);
+    store_floats(residuals, &mut lanes[1]);
+    let done = residual.len() / LANES * LANES;
+    portable::remember_into(&mut lanes, given, done, residual);
+    portable::total(lanes)
+}
