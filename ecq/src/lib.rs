@@ -12,6 +12,7 @@ pub mod options;
 pub mod plot;
 
 mod address_file;
+mod bench;
 mod config;
 mod coordinator;
 mod experiment;
@@ -22,7 +23,7 @@ mod stop;
 
 use std::process::ExitCode;
 
-use cli::{Cli, Command, ExperimentAction, ExperimentCommand};
+use cli::{BenchAction, BenchCommand, Cli, Command, ExperimentAction, ExperimentCommand};
 use exit::{Code, Failed};
 
 /// Parses the arguments, runs the command and tells the exit code.
@@ -65,6 +66,9 @@ fn run(cli: Cli) -> Result<(), Failed> {
                 action: ExperimentAction::Run(args),
             }) => experiment::command(args).await,
             Command::Config(args) => config::command(&args),
+            Command::Bench(BenchCommand {
+                action: BenchAction::Codec(args),
+            }) => bench::codec(&args),
         }
     });
     runtime.shutdown_background();

@@ -1,6 +1,9 @@
 //! The mean of all members' gradients, in one order of additions.
 
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
 
 use crate::decoder::Decoder;
 use crate::error::DecodeError;
@@ -68,4 +71,109 @@ pub fn aggregate(
             .map_err(|source| AggregateError::Frame { id: *id, source })?;
     }
     Ok(())
+}
+
+/// Frames of one bucket, in rank order.
+pub type BucketFrames<'a> = Vec<(FrameId, &'a [u8])>;
+
+/// [`aggregate`] for all buckets of a step, on all threads of the current rayon pool; equal to the
+/// bit for any number of them.
+#[derive(Debug)]
+pub struct Aggregator {
+    prototype: Decoder,
+    /// One for each thread that has been decoding.
+    decoders: Mutex<Vec<Decoder>>,
+}
+
+impl Aggregator {
+    /// An aggregator of frames like this decoder's.
+    pub fn new(decoder: Decoder) -> Self {
+        Self {
+            prototype: decoder,
+            decoders: Mutex::default(),
+        }
+    }
+
+    /// Overwrites `target` with the means of the buckets' frames.
+    ///
+    /// # Errors
+    ///
+    /// If any frame cannot be added; `target` is then partly overwritten, and worth nothing.
+    ///
+    /// # Panics
+    ///
+    /// If the buckets do not cover `target` in ascending order.
+    pub fn aggregate_all(
+        &self,
+        buckets: &[Range<usize>],
+        frames: &[BucketFrames<'_>],
+        target: &mut [f32],
+    ) -> Result<(), AggregateError> {
+        self.for_each(buckets, frames, target, |decoder, frames, range, target| {
+            aggregate(decoder, frames, range, target)
+        })
+    }
+
+    /// Adds one member's frames, weighted, to `target`: [`Decoder::accumulate`] for each bucket.
+    ///
+    /// # Errors
+    ///
+    /// If any frame cannot be added; others may have been.
+    ///
+    /// # Panics
+    ///
+    /// If the buckets do not cover `target` in ascending order.
+    pub fn accumulate_all(
+        &self,
+        buckets: &[Range<usize>],
+        frames: &[(FrameId, &[u8])],
+        weight: f32,
+        target: &mut [f32],
+    ) -> Result<(), AggregateError> {
+        self.for_each(
+            buckets,
+            frames,
+            target,
+            |decoder, (id, frame), range, target| {
+                let done = decoder.accumulate(frame, *id, range, weight, target);
+                done.map_err(|source| AggregateError::Frame { id: *id, source })
+            },
+        )
+    }
+
+    fn for_each<F: Sync>(
+        &self,
+        buckets: &[Range<usize>],
+        frames: &[F],
+        target: &mut [f32],
+        work: impl Fn(&mut Decoder, &F, Range<usize>, &mut [f32]) -> Result<(), AggregateError> + Sync,
+    ) -> Result<(), AggregateError> {
+        assert_eq!(buckets.len(), frames.len(), "frames for each bucket");
+        let mut rest = target;
+        let tasks: Vec<_> = buckets
+            .iter()
+            .zip(frames)
+            .map(|(range, frames)| {
+                let part = rest.split_off_mut(..range.len());
+                (range, frames, part.expect("buckets fit the target"))
+            })
+            .collect();
+        assert!(rest.is_empty(), "buckets cover the target");
+        tasks
+            .into_par_iter()
+            .try_for_each(|(range, frames, target)| {
+                let idle = self
+                    .decoders
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop();
+                let mut decoder = idle.unwrap_or_else(|| self.prototype.clone());
+                let done = work(&mut decoder, frames, range.clone(), target);
+                self.decoders
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(decoder);
+                done
+            })
+    }
 }

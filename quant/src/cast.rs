@@ -1,5 +1,6 @@
 //! Floating-point casts: every element on its own, no scale, no feedback.
 
+use half::slice::HalfFloatSliceExt as _;
 use half::{bf16, f16};
 
 use crate::simd::{Simd, kernel};
@@ -32,10 +33,7 @@ impl Cast {
         let bytes = &mut frame[start..];
         match self {
             Self::Fp32 => to_fp32(simd, values, bytes.as_chunks_mut().0),
-            Self::Fp16 => to_half(values, bytes.as_chunks_mut().0, |v| {
-                let sent = saturated(v);
-                (sent.to_le_bytes(), sent.to_f32())
-            }),
+            Self::Fp16 => to_fp16(values, bytes.as_chunks_mut().0),
             Self::Bf16 => to_half(values, bytes.as_chunks_mut().0, |v| {
                 let rounded = bf16::from_f32(v);
                 let sent = if rounded.is_finite() {
@@ -75,12 +73,55 @@ impl Cast {
             Self::Fp32 => add_fp32(simd, body.as_chunks().0, weight, target),
             Self::Bf16 => add_bf16(simd, body.as_chunks().0, weight, target),
             Self::Fp16 => {
-                for (sum, bytes) in target.iter_mut().zip(body.as_chunks::<2>().0) {
-                    *sum += weight * f16::from_le_bytes(*bytes).to_f32();
+                let mut floats = [0.0; RUN];
+                let body = body.as_chunks::<2>().0;
+                for (target, body) in target.chunks_mut(RUN).zip(body.chunks(RUN)) {
+                    let mut halves = [f16::ZERO; RUN];
+                    for (half, bytes) in halves.iter_mut().zip(body) {
+                        *half = f16::from_le_bytes(*bytes);
+                    }
+                    let floats = &mut floats[..target.len()];
+                    halves[..target.len()].convert_to_f32_slice(floats);
+                    add(simd, floats, weight, target);
                 }
             }
         }
     }
+}
+
+/// Elements that are converted together: the hardware does eight at a time.
+const RUN: usize = 512;
+
+kernel! {
+    fn add(floats: &[f32], weight: f32, target: &mut [f32]) {
+        for (sum, x) in target.iter_mut().zip(floats) {
+            *sum += weight * x;
+        }
+    }
+}
+
+fn to_fp16(values: &mut [f32], bytes: &mut [[u8; 2]]) -> u64 {
+    let (mut nonfinite, mut halves, mut sent) = (0, [f16::ZERO; RUN], [0.0; RUN]);
+    for (values, bytes) in values.chunks_mut(RUN).zip(bytes.chunks_mut(RUN)) {
+        let (halves, sent) = (&mut halves[..values.len()], &mut sent[..values.len()]);
+        for (sent, value) in sent.iter_mut().zip(&*values) {
+            let finite = if value.is_finite() { *value } else { 0.0 };
+            *sent = finite.clamp(f16::MIN.to_f32_const(), f16::MAX.to_f32_const());
+        }
+        halves.convert_from_f32_slice(sent);
+        halves.convert_to_f32_slice(sent);
+        for ((value, sent), (half, bytes)) in
+            values.iter_mut().zip(sent).zip(halves.iter().zip(bytes))
+        {
+            *bytes = half.to_le_bytes();
+            if value.is_finite() {
+                *value -= *sent;
+            } else {
+                nonfinite += 1;
+            }
+        }
+    }
+    nonfinite
 }
 
 kernel! {

@@ -56,7 +56,7 @@ mod spec;
 mod stats;
 mod values;
 
-pub use aggregate::{AggregateError, aggregate};
+pub use aggregate::{AggregateError, Aggregator, BucketFrames, aggregate};
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use error::DecodeError;

@@ -11,6 +11,9 @@ pub struct FrameStats {
     pub frame_bytes: u64,
     /// Bytes of scales and other numbers of whole groups among them.
     pub scale_bytes: u64,
+    /// Bytes of numbers that are sent as they are, not as symbols: elements of casts, factors, chosen
+    /// values, levels beyond the symbols.
+    pub number_bytes: u64,
     /// ‖g‖², the gradient that came in; groups that are not finite do not count.
     pub gradient_norm_squared: f64,
     /// ‖v‖², what was quantized.
@@ -52,6 +55,7 @@ impl AddAssign for FrameStats {
         self.elements += other.elements;
         self.frame_bytes += other.frame_bytes;
         self.scale_bytes += other.scale_bytes;
+        self.number_bytes += other.number_bytes;
         self.gradient_norm_squared += other.gradient_norm_squared;
         self.input_norm_squared += other.input_norm_squared;
         self.error_squared += other.error_squared;

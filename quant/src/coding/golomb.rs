@@ -99,7 +99,7 @@ pub(super) fn encode(
     }
     bytes.truncate(start);
     bytes.push(0);
-    pack::encode(kinds, values, bytes);
+    pack::encode(simd, kinds, values, bytes);
 }
 
 pub(super) fn decode(
@@ -136,7 +136,7 @@ pub(super) fn decode(
     let kinds = alphabet - 1;
     match (kinds, bytes.split_first()) {
         (1, None) => values.fill(0),
-        (2.., Some((0, packed))) => pack::decode(kinds, packed, values)?,
+        (2.., Some((0, packed))) => pack::decode(simd, kinds, packed, values)?,
         (2.., Some((1, coded))) => rans::decode(simd, coder, kinds, coded, values)?,
         _ => {
             return Err(DecodeError::Symbols(

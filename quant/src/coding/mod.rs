@@ -101,7 +101,7 @@ impl Coding {
                 }
             }
         }
-        pack::encode(size, symbols, bytes);
+        pack::encode(simd, size, symbols, bytes);
         Coded::Pack
     }
 }
@@ -127,7 +127,7 @@ impl Coded {
         symbols: &mut [u8],
     ) -> Result<(), DecodeError> {
         match self {
-            Self::Pack => pack::decode(size, bytes, symbols),
+            Self::Pack => pack::decode(simd, size, bytes, symbols),
             Self::Rans => rans::decode(simd, &mut scratch.rans, size, bytes, symbols),
             Self::Golomb => golomb::decode(simd, &mut scratch.gaps, size, zero, bytes, symbols),
         }

@@ -62,6 +62,17 @@ impl Decoder {
         Ok(Header::read(frame)?.samples)
     }
 
+    /// The symbols of the frame that was accumulated last, as its lossless stage coded them; empty for
+    /// codecs that have none.
+    pub fn symbols(&self) -> &[u8] {
+        match self.spec.method() {
+            CodecMethod::Quantized { quantizer, .. } if !quantizer.is_drawn() => {
+                &self.scratch.symbols
+            }
+            _ => &[],
+        }
+    }
+
     /// Bound on the bytes of a frame of the bucket `range`, whatever the gradient is.
     pub fn frame_bytes_max(&self, range: Range<usize>) -> usize {
         let body = match self.spec.method() {

@@ -204,6 +204,7 @@ impl Bucket<'_> {
             let count = (scratch.extras.len() / extra.width()) as u32;
             frame.extend_from_slice(&count.to_le_bytes());
             frame.extend_from_slice(&scratch.extras);
+            stats.number_bytes = scratch.extras.len() as u64;
         }
         if !plan.frame.is_drawn() {
             let (coder, symbols) = (&mut scratch.coder, &scratch.symbols);
@@ -342,6 +343,7 @@ impl Bucket<'_> {
         let simd = common.simd;
         let mut stats = FrameStats::default();
         Settings::of(&common.spec).append(frame);
+        let numbers_at = frame.len();
         let parts: Vec<Part> = common.layout.parts(self.range.clone()).collect();
         self.state.factors.resize(parts.len(), Vec::new());
         for (index, part) in parts.iter().enumerate() {
@@ -386,6 +388,7 @@ impl Bucket<'_> {
                 }
             }
         }
+        stats.number_bytes = (frame.len() - numbers_at) as u64;
         stats.residual_norm_squared = sum_of_squares(simd, self.residual);
         stats
     }
@@ -408,6 +411,7 @@ impl Bucket<'_> {
             ..FrameStats::default()
         };
         stats.nonfinite_groups = cast.encode(simd, values, frame);
+        stats.number_bytes = (values.len() * cast.width()) as u64;
         let carry = gains.beta - gains.alpha;
         if stats.nonfinite_groups > 0 || !self.residual.is_empty() {
             let mut residual = self.residual.iter_mut();

@@ -17,6 +17,37 @@ pub(crate) struct Book {
     magnitudes: Vec<f32>,
     /// For each mⱼ but the first, from where on a value is nearer to it, by the book's own measure.
     cuts: Vec<f32>,
+    /// Where to begin to look for a value among the magnitudes, or among the cuts.
+    index: Index,
+}
+
+/// A table over exponent and upper four bits of mantissa of numbers from 0 to 1: how many of an ascending
+/// list are at most the least of them.
+#[derive(Clone, Debug, PartialEq)]
+struct Index(Vec<u8>);
+
+impl Index {
+    fn of(ascending: &[f32]) -> Self {
+        let least = |key: u32| f32::from_bits(key << Self::SHIFT);
+        let count = |key| ascending.partition_point(|x| *x <= least(key)) as u8;
+        Self((0..=Self::key(1.0)).map(|key| count(key as u32)).collect())
+    }
+
+    const SHIFT: u32 = 19;
+
+    fn key(x: f32) -> usize {
+        (x.to_bits() >> Self::SHIFT) as usize
+    }
+
+    /// How many of the list are at most x, which is from 0 to 1.
+    #[inline(always)]
+    fn at_most(&self, ascending: &[f32], x: f32) -> usize {
+        let mut count = usize::from(self.0[Self::key(x)]);
+        while ascending.get(count).is_some_and(|next| *next <= x) {
+            count += 1;
+        }
+        count
+    }
 }
 
 /// Which book it is.
@@ -50,13 +81,7 @@ impl Book {
             .map(|m| m * ratio.sqrt() as f32)
             .collect();
         cuts[0] = magnitudes[1] / 2.0;
-        Self {
-            kind: Kind::Powers,
-            norm,
-            stochastic,
-            magnitudes,
-            cuts,
-        }
+        Self::new(Kind::Powers, magnitudes, cuts, norm, stochastic)
     }
 
     /// 127 powers of two below the scale and the scale itself, rounded stochastically: ω = 1/8.
@@ -115,12 +140,18 @@ impl Book {
             // A tie belongs to the even code.
             if j % 2 == 0 { middle.next_up() } else { middle }
         };
+        let cuts = magnitudes.windows(2).enumerate().map(middle).collect();
+        Self::new(kind, magnitudes, cuts, norm, stochastic)
+    }
+
+    fn new(kind: Kind, magnitudes: Vec<f32>, cuts: Vec<f32>, norm: Norm, stochastic: bool) -> Self {
         Self {
+            index: Index::of(if stochastic { &magnitudes } else { &cuts }),
             kind,
             norm,
             stochastic,
-            cuts: magnitudes.windows(2).enumerate().map(middle).collect(),
             magnitudes,
+            cuts,
         }
     }
 
@@ -202,10 +233,9 @@ impl Book {
         let (values, symbols) = (&*group.values, &mut *group.symbols);
         let per_scale = 1.0 / scale;
         if self.stochastic {
-            let book = &self.magnitudes;
-            stochastic(simd, per_scale, book, rounding, first, values, symbols);
+            stochastic(simd, per_scale, self, rounding, first, values, symbols);
         } else {
-            nearest(simd, per_scale, &self.cuts, values, symbols);
+            nearest(simd, per_scale, self, values, symbols);
         }
         Some([scale, 0.0])
     }
@@ -225,20 +255,6 @@ fn power_of_two_above(x: f32) -> f32 {
     if below == x { x } else { 2.0 * below }
 }
 
-/// How many of `ascending` are at most x: a search by halves without branches.
-#[inline(always)]
-fn at_most(ascending: &[f32], x: f32) -> usize {
-    let mut base = 0;
-    let mut length = ascending.len();
-    while length > 0 {
-        let half = length.div_ceil(2);
-        // Invariant: base + half ≤ the slice's length.
-        base += half * usize::from(ascending[base + half - 1] <= x);
-        length -= half;
-    }
-    base
-}
-
 #[inline(always)]
 fn signed(value: f32, code: usize, levels: usize) -> u8 {
     (if value < 0.0 {
@@ -252,17 +268,18 @@ kernel! {
     /// To one of the neighbours among the magnitudes, so that the mean is the value.
     fn stochastic(
         per_scale: f32,
-        magnitudes: &[f32],
+        book: &Book,
         rounding: Rounding,
         first: u32,
         values: &[f32],
         symbols: &mut [u8],
     ) {
+        let magnitudes = &book.magnitudes[..];
         let levels = magnitudes.len() - 1;
         for (i, (value, symbol)) in (first..).zip(values.iter().zip(symbols)) {
             let x = (value.abs() * per_scale).min(1.0);
             // Invariant: m₀ = 0 is at most x.
-            let below = (at_most(magnitudes, x) - 1).min(levels - 1);
+            let below = (book.index.at_most(magnitudes, x) - 1).min(levels - 1);
             let (low, high) = (magnitudes[below], magnitudes[below + 1]);
             let up = (x - low) / (high - low) + rounding.uniform(i) >= 1.0;
             *symbol = signed(*value, below + usize::from(up), levels);
@@ -271,9 +288,11 @@ kernel! {
 }
 
 kernel! {
-    fn nearest(per_scale: f32, cuts: &[f32], values: &[f32], symbols: &mut [u8]) {
+    fn nearest(per_scale: f32, book: &Book, values: &[f32], symbols: &mut [u8]) {
+        let cuts = &book.cuts[..];
         for (value, symbol) in values.iter().zip(symbols) {
-            *symbol = signed(*value, at_most(cuts, value.abs() * per_scale), cuts.len());
+            let code = book.index.at_most(cuts, (value.abs() * per_scale).min(1.0));
+            *symbol = signed(*value, code, cuts.len());
         }
     }
 }
@@ -315,12 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn search_by_halves_finds_what_counting_finds() {
-        for length in 0..40 {
-            let ascending: Vec<f32> = (0..length).map(|i| i as f32).collect();
-            for x in [-1.0, 0.0, 0.5, 3.0, 17.2, 38.0, 100.0] {
+    fn the_index_finds_what_counting_finds() {
+        for length in [0, 1, 5, 100] {
+            let ascending: Vec<f32> = (1..=length).map(|i| i as f32 / length as f32).collect();
+            let index = Index::of(&ascending);
+            for x in [0.0, 1e-40, 1e-9, 0.2, 0.2_f32.next_down(), 0.5, 0.999, 1.0] {
                 let count = ascending.iter().filter(|a| **a <= x).count();
-                assert_eq!(at_most(&ascending, x), count, "{length} {x}");
+                assert_eq!(index.at_most(&ascending, x), count, "{length} {x}");
             }
         }
     }
