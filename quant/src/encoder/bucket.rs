@@ -313,6 +313,7 @@ impl Bucket<'_> {
                 scratch.table = Table::default();
             }
             stats.error_squared += sum_of_errors(&scratch.table, group.symbols, group.values);
+            keep_finite(group.residual);
             stats.residual_norm_squared += sum_of_squares(simd, group.residual);
         } else {
             stats.error_squared += remembered.error;
@@ -371,7 +372,7 @@ impl Bucket<'_> {
                     // Invariant: a layout has less than 2^32 tensors.
                     let tensor = part.tensor as u32;
                     factorise(simd, common.seed, tensor, shape, values, p, q);
-                    if !(Factors { p, q }).are_finite(simd, shape) {
+                    if known.largest > LARGEST || !(Factors { p, q }).are_finite(simd, shape) {
                         p.fill(0.0);
                         q.fill(0.0);
                     }
@@ -386,6 +387,7 @@ impl Bucket<'_> {
                 for (h, error) in residual.iter_mut().zip(&*values) {
                     *h = carry * *h + *error;
                 }
+                keep_finite(residual);
             }
         }
         stats.number_bytes = (frame.len() - numbers_at) as u64;
@@ -424,6 +426,7 @@ impl Bucket<'_> {
                 }
             }
         }
+        keep_finite(self.residual);
         stats.error_squared = sum_of_squares(simd, values);
         stats.residual_norm_squared = sum_of_squares(simd, self.residual);
         stats
@@ -471,6 +474,16 @@ fn remember_group(
         remembered.add(remember(group.simd, &given, residual));
     }
     remembered
+}
+
+/// Matrices with larger elements are sent as zeros, since their errors need not be finite. 2^125.
+const LARGEST: f32 = 4.253_53e37;
+
+/// A residual that outgrows the floats stays at their end: infinity would never leave it again.
+fn keep_finite(residual: &mut [f32]) {
+    residual
+        .iter_mut()
+        .for_each(|h| *h = h.clamp(-f32::MAX, f32::MAX));
 }
 
 /// Measures are numbers even where gradients are not.
