@@ -81,10 +81,8 @@ pub(crate) const SETTINGS_BYTES: usize = 8;
 pub(crate) struct Settings {
     /// Of the codec's name and settings, see [`crate::spec::CodecSpec::fingerprint`].
     pub(crate) fingerprint: u32,
-    /// Number of the lossless code; 0 where no symbols are sent.
+    /// Number of the lossless code; 0 where no symbols are sent, or several streams with codes of their own.
     pub(crate) coding: u8,
-    /// Levels a sign for which there are symbols, where a budget chose them; else 0.
-    pub(crate) levels: u8,
 }
 
 impl Settings {
@@ -93,7 +91,6 @@ impl Settings {
         Self {
             fingerprint: spec.fingerprint(),
             coding: 0,
-            levels: 0,
         }
     }
 
@@ -107,7 +104,7 @@ impl Settings {
     /// Writes over the beginning of `bytes`.
     pub(crate) fn write(&self, bytes: &mut [u8]) {
         bytes[..4].copy_from_slice(&self.fingerprint.to_le_bytes());
-        bytes[4..SETTINGS_BYTES].copy_from_slice(&[self.coding, self.levels, 0, 0]);
+        bytes[4..SETTINGS_BYTES].copy_from_slice(&[self.coding, 0, 0, 0]);
     }
 
     /// Takes the settings off the front of a body.
@@ -119,18 +116,54 @@ impl Settings {
             });
         };
         *body = rest;
-        let [a, b, c, d, coding, levels, reserved @ ..] = *settings;
-        if reserved != [0, 0] {
+        let [a, b, c, d, coding, reserved @ ..] = *settings;
+        if reserved != [0; 3] {
             return Err(DecodeError::Field {
-                field: "reserved word",
-                found: u64::from(u16::from_le_bytes(reserved)),
+                field: "reserved bytes",
+                found: reserved.iter().map(|byte| u64::from(*byte)).sum(),
                 expected: 0,
             });
         }
         Ok(Self {
             fingerprint: u32::from_le_bytes([a, b, c, d]),
             coding,
-            levels,
+        })
+    }
+}
+
+/// Bytes before a stream of a frame in which every tensor has one.
+pub(crate) const STREAM_BYTES: usize = 8;
+
+/// What such a stream says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stream {
+    /// Levels a sign, where a budget chose them; else 0.
+    pub(crate) levels: u8,
+    /// Number of the lossless code.
+    pub(crate) coding: u8,
+    /// Length of what follows.
+    pub(crate) bytes: u32,
+}
+
+impl Stream {
+    /// Writes over the beginning of `bytes`.
+    pub(crate) fn write(&self, bytes: &mut [u8]) {
+        bytes[..4].copy_from_slice(&[self.levels, self.coding, 0, 0]);
+        bytes[4..STREAM_BYTES].copy_from_slice(&self.bytes.to_le_bytes());
+    }
+
+    /// Takes it off the front of a body.
+    pub(crate) fn read(body: &mut &[u8]) -> Result<Self, DecodeError> {
+        let Some(([levels, coding, 0, 0, length @ ..], rest)) =
+            body.split_first_chunk::<STREAM_BYTES>()
+        else {
+            return Err(DecodeError::Symbols("no beginning of a stream"));
+        };
+        *body = rest;
+        Ok(Self {
+            levels: *levels,
+            coding: *coding,
+            bytes: u32::from_le_bytes(*length),
         })
     }
 }

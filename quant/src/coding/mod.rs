@@ -79,26 +79,25 @@ impl Coding {
             }
             Self::Auto => {
                 let prepared = rans::prepare(simd, scratch, size, zero, symbols, bytes);
-                let estimate = prepared.estimate.min(packed as u64);
+                let is_sparse = symbols.len() - count(simd, zero, symbols) < symbols.len() / 16;
                 // Gaps are slow to code where there are many, and then never shorter.
-                if symbols.len() - count(simd, zero, symbols) < symbols.len() / 16 {
-                    let middle = bytes.len();
-                    golomb::encode(simd, gaps, size, zero, symbols, bytes);
-                    if ((bytes.len() - middle) as u64) < estimate {
-                        bytes.drain(start..middle);
-                        return Coded::Golomb;
-                    }
-                    bytes.truncate(middle);
-                }
-                if prepared.estimate < packed as u64 {
+                if prepared.estimate < packed as u64 || is_sparse {
                     prepared.encode(simd, scratch, bytes);
-                    if bytes.len() - start < packed {
+                    let middle = bytes.len();
+                    if is_sparse {
+                        golomb::encode(simd, gaps, size, zero, symbols, bytes);
+                        let shorter = (middle - start).min(packed);
+                        if bytes.len() - middle < shorter {
+                            bytes.drain(start..middle);
+                            return Coded::Golomb;
+                        }
+                        bytes.truncate(middle);
+                    }
+                    if middle - start < packed {
                         return Coded::Rans;
                     }
-                    bytes.truncate(start);
-                } else {
-                    prepared.discard(bytes);
                 }
+                bytes.truncate(start);
             }
         }
         pack::encode(simd, size, symbols, bytes);

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Decoder, Scratch, field};
 use crate::coding::{Alphabet, Coded, bytes_max};
 use crate::error::DecodeError;
-use crate::frame::{FrameId, SETTINGS_BYTES, Settings};
+use crate::frame::{FrameId, SETTINGS_BYTES, STREAM_BYTES, Settings, Stream};
 use crate::quantizer::sparse::{Choice, Sparse, draw};
 use crate::quantizer::uniform::accumulate_dithered;
 use crate::quantizer::{Extra, Parameters, Quantizer};
@@ -13,12 +13,19 @@ use crate::rounding::Rounding;
 use crate::spec::CodecMethod;
 use crate::values::{Table, accumulate, count as count_of, places};
 
-/// The codes of a body and what they mean.
-struct Body<'a> {
+/// A part of a bucket whose symbols are one stream: all of it, or what belongs to one tensor.
+struct Piece {
+    /// Elements of the flat vector.
+    range: Range<usize>,
     quantizer: Quantizer,
+}
+
+/// What a body holds besides symbols.
+struct Body<'a> {
+    pieces: Vec<Piece>,
     /// Elements of a group; 0: all of a tensor.
     bucket: usize,
-    parameters: &'a [u8],
+    parameters: &'a [[u8; 4]],
     extras: &'a [u8],
     rounding: Rounding,
 }
@@ -35,22 +42,25 @@ impl Decoder {
         else {
             return 0;
         };
-        let elements = range.len();
-        let Alphabet { size, .. } = quantizer.alphabet();
-        let alphabet = if budget.is_some() {
-            size.max(255)
-        } else {
-            size
-        };
-        let groups = self.layout.groups(range, *bucket).count();
+        let groups = self.layout.groups(range.clone(), *bucket).count();
         let extras = quantizer
             .escape()
-            .map_or(0, |(_, extra)| 4 + elements * extra.width());
+            .map_or(0, |(_, extra)| 4 + range.len() * extra.width());
         let book = match quantizer {
             Quantizer::Book(book) => book.bytes(),
             _ => 0,
         };
-        let symbols = bytes_max(*coding, alphabet, elements);
+        let Alphabet { size, .. } = quantizer.alphabet();
+        let symbols = match budget {
+            None => bytes_max(*coding, size, range.len()),
+            Some(_) => {
+                let of = |part: usize| STREAM_BYTES + bytes_max(*coding, size.max(255), part);
+                self.layout
+                    .parts(range)
+                    .map(|part| of(part.range.len()))
+                    .sum()
+            }
+        };
         SETTINGS_BYTES + book + 4 * quantizer.parameters() * groups + extras + symbols
     }
 
@@ -75,15 +85,6 @@ impl Decoder {
         let settings = Settings::read(&mut rest)?;
         self.check_settings(settings)?;
         let mut quantizer = quantizer.clone();
-        match &mut quantizer {
-            Quantizer::Uniform(q) if budget.is_some() => {
-                if !(1..=127).contains(&settings.levels) {
-                    return Err(DecodeError::Number("a number of levels beyond 1 to 127"));
-                }
-                q.span = settings.levels;
-            }
-            _ => field("number of levels", settings.levels.into(), 0)?,
-        }
         if let Quantizer::Book(book) = &mut quantizer {
             *book = book.read(&mut rest)?;
         }
@@ -92,161 +93,218 @@ impl Decoder {
         let extras = match quantizer.escape() {
             None => &[][..],
             Some((_, extra)) => {
-                let count = u32::from_le_bytes(*rest.split_first_chunk().ok_or_else(cut)?.0);
-                rest = &rest[4..];
-                let width = u64::from(count) * extra.width() as u64;
+                let (count, after) = rest.split_first_chunk().ok_or_else(cut)?;
+                rest = after;
+                let width = u64::from(u32::from_le_bytes(*count)) * extra.width() as u64;
                 take(&mut rest, usize::try_from(width).unwrap_or(usize::MAX))?
             }
         };
-        let body = Body {
+        let mut body = Body {
+            pieces: Vec::new(),
             bucket: *bucket,
-            parameters,
+            parameters: parameters.as_chunks().0,
             extras,
             rounding: Rounding::new(self.seed, id),
-            quantizer,
         };
-        let Scratch {
-            symbols,
-            selection,
-            coder,
-            ..
-        } = &mut self.scratch;
-        symbols.resize(range.len(), 0);
-        if let Quantizer::Sparse(Sparse {
-            choice: Choice::Random(fraction),
-            ..
-        }) = body.quantizer
-        {
+        let all = range.clone();
+        if budget.is_some() {
             field("lossless code", settings.coding.into(), 0)?;
+            for part in self.layout.parts(range.clone()) {
+                let stream = Stream::read(&mut rest)?;
+                let mut quantizer = quantizer.clone();
+                match &mut quantizer {
+                    Quantizer::Uniform(q) if (1..=127).contains(&stream.levels) => {
+                        q.levels = stream.levels;
+                    }
+                    Quantizer::Uniform(_) => {
+                        return Err(DecodeError::Number("a number of levels beyond 1 to 127"));
+                    }
+                    _ => field("number of levels", stream.levels.into(), 0)?,
+                }
+                // Invariant: a u32 fits.
+                let coded = take(&mut rest, stream.bytes as usize)?;
+                let range = part.range;
+                let piece = Piece { range, quantizer };
+                self.scratch.read(
+                    self.simd,
+                    &piece,
+                    all.start,
+                    all.len(),
+                    stream.coding,
+                    coded,
+                )?;
+                body.pieces.push(piece);
+            }
             if !rest.is_empty() {
                 return Err(DecodeError::Trailing { extra: rest.len() });
             }
-            for group in self.layout.groups(range.clone(), body.bucket) {
-                let within = group.start - range.start..group.end - range.start;
-                let first = within.start as u32;
-                draw(
-                    fraction,
-                    first,
-                    body.rounding,
-                    1,
-                    selection,
-                    &mut symbols[within],
-                );
-            }
         } else {
-            let coded = Coded::from_number(settings.coding);
-            let coded = coded.ok_or(DecodeError::Symbols("unknown lossless code"))?;
-            coded.decode(self.simd, coder, body.quantizer.alphabet(), rest, symbols)?;
+            let piece = Piece { range, quantizer };
+            if let Quantizer::Sparse(Sparse {
+                choice: Choice::Random(fraction),
+                ..
+            }) = piece.quantizer
+            {
+                field("lossless code", settings.coding.into(), 0)?;
+                if !rest.is_empty() {
+                    return Err(DecodeError::Trailing { extra: rest.len() });
+                }
+                let Scratch {
+                    symbols, selection, ..
+                } = &mut self.scratch;
+                symbols.resize(all.len(), 0);
+                for group in self.layout.groups(all.clone(), body.bucket) {
+                    let within = group.start - all.start..group.end - all.start;
+                    // Invariant: a bucket has less than 2^32 elements.
+                    let first = within.start as u32;
+                    draw(
+                        fraction,
+                        first,
+                        body.rounding,
+                        1,
+                        selection,
+                        &mut symbols[within],
+                    );
+                }
+            } else {
+                let code = settings.coding;
+                self.scratch
+                    .read(self.simd, &piece, all.start, all.len(), code, rest)?;
+            }
+            body.pieces.push(piece);
         }
-        self.check(&body, range.clone())?;
-        self.add(&body, range, weight, target);
+        self.check(&body, all.clone())?;
+        self.add(&body, all, weight, target);
         Ok(())
     }
 
     /// Everything that could be wrong with numbers and escapes.
-    fn check(&self, body: &Body<'_>, range: Range<usize>) -> Result<(), DecodeError> {
-        let count = body.quantizer.parameters();
-        let numbers = body.parameters.as_chunks::<4>().0;
-        if !numbers.iter().all(|bytes| {
-            let number = f32::from_le_bytes(*bytes);
-            number.is_finite() && number.is_sign_positive()
-        }) {
-            return Err(DecodeError::Number(
-                "a scale that is negative or not finite",
-            ));
-        }
-        let mut table = Table::default();
-        let Alphabet { size, .. } = body.quantizer.alphabet();
-        // The largest parameters make the largest values.
-        let largest = |i: usize| {
-            let of = numbers
+    fn check(&self, body: &Body<'_>, bucket: Range<usize>) -> Result<(), DecodeError> {
+        let mut numbers = body
+            .parameters
+            .iter()
+            .map(|bytes| f32::from_le_bytes(*bytes));
+        let (mut table, mut escapes, mut width) = (Table::default(), 0, 1);
+        for Piece { range, quantizer } in &body.pieces {
+            let Alphabet { size, .. } = quantizer.alphabet();
+            // The largest parameters make the largest values.
+            let mut largest: Parameters = [0.0; 2];
+            for _ in self.layout.groups(range.clone(), body.bucket) {
+                for (largest, number) in largest[..quantizer.parameters()]
+                    .iter_mut()
+                    .zip(&mut numbers)
+                {
+                    if !(number.is_finite() && number.is_sign_positive()) {
+                        return Err(DecodeError::Number(
+                            "a scale that is negative or not finite",
+                        ));
+                    }
+                    *largest = largest.max(number);
+                }
+            }
+            quantizer.meaning(largest, &mut table);
+            // A dither adds half a level to at least one.
+            let margin = if quantizer.is_dithered() { 1.5 } else { 1.0 };
+            if !table.values[..size]
                 .iter()
-                .skip(i)
-                .step_by(count.max(1))
-                .take(if count > i { usize::MAX } else { 0 });
-            of.map(|bytes| f32::from_le_bytes(*bytes))
-                .fold(0.0, f32::max)
-        };
-        let parameters = [largest(0), largest(1)];
-        body.quantizer.meaning(parameters, &mut table);
-        // A dither adds half a level.
-        let finite = |value: f32| {
-            (value
-                * if body.quantizer.is_dithered() {
-                    1.5
-                } else {
-                    1.0
-                })
-            .is_finite()
-        };
-        if !table.values[..size].iter().all(|value| finite(*value)) {
-            return Err(DecodeError::Number("a scale that is too large"));
+                .all(|value| (value * margin).is_finite())
+            {
+                return Err(DecodeError::Number("a scale that is too large"));
+            }
+            if let Some((escape, extra)) = quantizer.escape() {
+                let symbols =
+                    &self.scratch.symbols[range.start - bucket.start..range.end - bucket.start];
+                escapes += count_of(self.simd, escape, symbols);
+                width = extra.width();
+                if !extra.numbers(body.extras).all(f32::is_finite) {
+                    return Err(DecodeError::Number("an escape that is not finite"));
+                }
+            }
         }
-        let Some((escape, extra)) = body.quantizer.escape() else {
-            return Ok(());
-        };
-        let escapes = count_of(self.simd, escape, &self.scratch.symbols[..range.len()]);
-        if escapes != body.extras.len() / extra.width() {
+        if escapes != body.extras.len() / width {
             return Err(DecodeError::Symbols("as many escapes as numbers for them"));
-        }
-        if !extra.numbers(body.extras).all(f32::is_finite) {
-            return Err(DecodeError::Number("an escape that is not finite"));
         }
         Ok(())
     }
 
     /// Adds what was checked.
-    fn add(&mut self, body: &Body<'_>, range: Range<usize>, weight: f32, target: &mut [f32]) {
+    fn add(&mut self, body: &Body<'_>, bucket: Range<usize>, weight: f32, target: &mut [f32]) {
         let Self {
             layout,
             simd,
             scratch,
             ..
         } = self;
-        let Body {
-            quantizer,
-            rounding,
-            ..
-        } = body;
-        let Alphabet { size, zero } = quantizer.alphabet();
-        let count = quantizer.parameters();
         let mut numbers = body
             .parameters
-            .as_chunks::<4>()
-            .0
             .iter()
-            .map(|n| f32::from_le_bytes(*n));
-        let escape = quantizer.escape();
-        let mut extras = escape.map(|(_, extra)| extra.numbers(body.extras));
-        for group in layout.groups(range.clone(), body.bucket) {
-            let within = group.start - range.start..group.end - range.start;
-            let mut parameters: Parameters = [0.0; 2];
-            for (parameter, number) in parameters[..count].iter_mut().zip(&mut numbers) {
-                *parameter = number;
-            }
-            let symbols = &scratch.symbols[within.clone()];
-            let target = &mut target[within.clone()];
-            if quantizer.is_dithered() {
-                let (unit, zero, first) = (parameters[0], i32::from(zero), within.start as u32);
-                accumulate_dithered(*simd, unit, zero, *rounding, first, weight, symbols, target);
-                continue;
-            }
-            quantizer.meaning(parameters, &mut scratch.table);
-            for value in &mut scratch.table.values[..size] {
-                *value *= weight;
-            }
-            accumulate(*simd, size, &scratch.table, symbols, target);
-            if let (Some((escape, extra)), Some(extras)) = (escape, &mut extras) {
-                for (place, number) in places(*simd, escape, symbols).zip(extras) {
+            .map(|bytes| f32::from_le_bytes(*bytes));
+        let mut extras = body.extras;
+        for Piece { range, quantizer } in &body.pieces {
+            let Alphabet { size, zero } = quantizer.alphabet();
+            for group in layout.groups(range.clone(), body.bucket) {
+                let within = group.start - bucket.start..group.end - bucket.start;
+                let mut parameters: Parameters = [0.0; 2];
+                let count = quantizer.parameters();
+                for (parameter, number) in parameters[..count].iter_mut().zip(&mut numbers) {
+                    *parameter = number;
+                }
+                let symbols = &scratch.symbols[within.clone()];
+                let target = &mut target[within.clone()];
+                if quantizer.is_dithered() {
+                    let (unit, zero, first) = (parameters[0], i32::from(zero), within.start as u32);
+                    let rounding = body.rounding;
+                    accumulate_dithered(
+                        *simd, unit, zero, rounding, first, weight, symbols, target,
+                    );
+                    continue;
+                }
+                quantizer.meaning(parameters, &mut scratch.table);
+                for value in &mut scratch.table.values[..size] {
+                    *value *= weight;
+                }
+                accumulate(*simd, size, &scratch.table, symbols, target);
+                let Some((escape, extra)) = quantizer.escape() else {
+                    continue;
+                };
+                let mut taken = 0;
+                for (place, number) in places(*simd, escape, symbols).zip(extra.numbers(extras)) {
                     let value = match extra {
                         // No encoder sends a level that is worth an infinity.
                         Extra::Level => (number * parameters[0]).clamp(-f32::MAX, f32::MAX),
                         Extra::Fp32 | Extra::Fp16 => number,
                     };
                     target[place] += weight * value;
+                    taken += extra.width();
                 }
+                extras = &extras[taken..];
             }
         }
+    }
+}
+
+impl Scratch {
+    /// Decodes the symbols of a piece of the bucket that begins at `start` and has `elements`.
+    fn read(
+        &mut self,
+        simd: crate::simd::Simd,
+        piece: &Piece,
+        start: usize,
+        elements: usize,
+        code: u8,
+        coded: &[u8],
+    ) -> Result<(), DecodeError> {
+        self.symbols.resize(elements, 0);
+        let symbols = &mut self.symbols[piece.range.start - start..piece.range.end - start];
+        let code = Coded::from_number(code);
+        let code = code.ok_or(DecodeError::Symbols("unknown lossless code"))?;
+        code.decode(
+            simd,
+            &mut self.coder,
+            piece.quantizer.alphabet(),
+            coded,
+            symbols,
+        )
     }
 }
 

@@ -21,7 +21,6 @@ impl Decoder {
         let settings = Settings::read(&mut rest)?;
         self.check_settings(settings)?;
         field("lossless code", settings.coding.into(), 0)?;
-        field("number of levels", settings.levels.into(), 0)?;
         let Self {
             layout,
             simd,

@@ -6,7 +6,7 @@ use crate::cast::Cast;
 use crate::coding::{self, Coding};
 use crate::encoder::survey;
 use crate::feedback::{Compensated, Gains, Guard, RUN, compensate};
-use crate::frame::{FrameId, Header, Settings, seal};
+use crate::frame::{FrameId, Header, STREAM_BYTES, Settings, Stream, seal};
 use crate::layout::{Layout, Part};
 use crate::lowrank::{Factors, Shape, accumulate, factorise};
 use crate::norm::sum_of_squares;
@@ -184,7 +184,6 @@ impl Bucket<'_> {
             book.write(frame);
         }
         let scales_at = frame.len();
-        let alphabet = plan.frame.alphabet();
         scratch.symbols.resize(self.range.len(), 0);
         scratch.extras.clear();
         let rounding = Rounding::new(common.seed, self.id);
@@ -206,15 +205,35 @@ impl Bucket<'_> {
             frame.extend_from_slice(&scratch.extras);
             stats.number_bytes = scratch.extras.len() as u64;
         }
-        if !plan.frame.is_drawn() {
-            let (coder, symbols) = (&mut scratch.coder, &scratch.symbols);
+        let (coder, symbols) = (&mut scratch.coder, &scratch.symbols);
+        if plan.budget.is_some() {
+            // What was given different levels is differently distributed: a stream each.
+            for (part, quantizer) in common.layout.parts(self.range.clone()).zip(&plan.parts) {
+                let within = part.range.start - self.range.start..part.range.end - self.range.start;
+                let at = frame.len();
+                frame.extend_from_slice(&[0; STREAM_BYTES]);
+                let alphabet = quantizer.alphabet();
+                let symbols = &symbols[within];
+                let coded = plan
+                    .coding
+                    .encode(common.simd, coder, alphabet, symbols, frame);
+                let stream = Stream {
+                    levels: match quantizer {
+                        Quantizer::Uniform(q) => q.levels,
+                        _ => 0,
+                    },
+                    coding: coded as u8,
+                    // Invariant: a bucket has less than 2^32 elements, of which none takes 8 bytes.
+                    bytes: (frame.len() - at - STREAM_BYTES) as u32,
+                };
+                stream.write(&mut frame[at..]);
+            }
+        } else if !plan.frame.is_drawn() {
+            let alphabet = plan.frame.alphabet();
             let coded = plan
                 .coding
                 .encode(common.simd, coder, alphabet, symbols, frame);
             settings.coding = coded as u8;
-        }
-        if let (Quantizer::Uniform(q), Some(_)) = (&plan.frame, plan.budget) {
-            settings.levels = q.span;
         }
         settings.write(&mut frame[settings_at..]);
         stats

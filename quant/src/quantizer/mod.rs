@@ -127,7 +127,8 @@ impl Quantizer {
             Self::Uniform(q) => q.alphabet(),
             Self::DeadZone(q) => q.alphabet(),
             Self::Book(q) => q.alphabet(),
-            Self::Sign(_) => Alphabet { size: 2, zero: 0 },
+            // A gradient's zeros count as not negative.
+            Self::Sign(_) => Alphabet { size: 2, zero: 1 },
             Self::Sparse(q) => q.alphabet(),
         }
     }

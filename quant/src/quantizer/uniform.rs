@@ -13,9 +13,6 @@ use crate::values::Sums;
 pub(crate) struct Uniform {
     /// s, the number of non-zero levels a sign: 1 to 127.
     pub(crate) levels: u8,
-    /// Levels a sign for which there are symbols, at least s: frames in which s differs from tensor to
-    /// tensor have one alphabet.
-    pub(crate) span: u8,
     /// What the scale of a group is.
     pub(crate) norm: Norm,
     /// How a value between two levels becomes one of them.
@@ -42,8 +39,8 @@ pub(crate) enum Rounds {
 impl Uniform {
     pub(crate) fn alphabet(&self) -> Alphabet {
         Alphabet {
-            size: 2 * usize::from(self.span) + 1,
-            zero: self.span,
+            size: 2 * usize::from(self.levels) + 1,
+            zero: self.levels,
         }
     }
 
@@ -66,7 +63,7 @@ impl Uniform {
         let levels = f32::from(self.levels);
         let per_unit = levels / scale;
         let (values, symbols) = (&*group.values, &mut *group.symbols);
-        let (most, zero) = (levels, i32::from(self.span));
+        let (most, zero) = (levels, i32::from(self.levels));
         match self.rounding {
             Rounds::Stochastic => {
                 let scaled = Scaled {

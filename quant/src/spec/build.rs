@@ -92,7 +92,6 @@ impl Settings<'_> {
     fn uniform(&self, levels: u8, rounding: Rounds) -> Uniform {
         Uniform {
             levels,
-            span: levels,
             norm: self.norm(),
             rounding,
             clip: self.text("clip").parse().ok(),

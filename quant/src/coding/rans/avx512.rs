@@ -18,6 +18,9 @@ pub(super) fn encode(
     states: &mut [u32],
     stack: &mut Stack<'_>,
 ) {
+    if states.len() < 16 {
+        return portable::encode(table, groups, states, stack);
+    }
     // The last row may be short.
     let (rows, last) = groups.split_at(groups.len() / states.len() * states.len());
     portable::encode(table, last, states, stack);
@@ -43,6 +46,9 @@ pub(super) fn decode(
     states: &mut [u32],
     found: &mut [u8],
 ) -> Option<usize> {
+    if states.len() < 16 {
+        return portable::decode(table, words, states, found);
+    }
     let whole = found.len() / states.len() * states.len();
     let (rows, last) = found.split_at_mut(whole);
     let rows = rows.as_chunks_mut::<16>().0;

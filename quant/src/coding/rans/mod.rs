@@ -1,5 +1,5 @@
 //! Static range asymmetric numeral system (Duda, "Asymmetric numeral systems", 2013) over groups of
-//! symbols: 12-bit model, 16 or 64 interleaved states, 16-bit words.
+//! symbols: 12-bit model, 4 to 64 interleaved states, 16-bit words.
 //!
 //! ```text
 //! model           see `model.rs`
@@ -8,8 +8,8 @@
 //! words           u16, little-endian, in the order in which the decoder takes them
 //! ```
 //!
-//! Byte *i* belongs to state *i* mod 64, or mod 16 in streams of less than 2¹⁶ bytes, in which 64
-//! states would weigh too much. States stay in [2¹⁵, 2³¹). A decoder must end with all states at 2¹⁵
+//! Byte *i* belongs to state *i* mod 64, mod 16 in streams of less than 2¹⁶ bytes, and mod 4 in those of
+//! less than 2¹², in which more states would weigh too much. States stay in [2¹⁵, 2³¹). A decoder must end with all states at 2¹⁵
 //! and with no word left: a stream that lies about its length or content does not.
 
 #[cfg(target_arch = "x86_64")]
@@ -27,16 +27,15 @@ use model::{BITS, ESCAPE, Histogram, Model, SLOTS};
 
 /// States begin, and after decoding end, here.
 const LOWEST: u32 = 1 << 15;
-/// Streams of so many bytes have [`STATES_MANY`] states.
-const LONG: usize = 1 << 16;
-const STATES_MANY: usize = 64;
-const STATES_FEW: usize = 16;
+/// The most states there are.
+const STATES_MAX: usize = 64;
 
+/// Number of states for a stream of so many bytes.
 fn states(bytes: usize) -> usize {
-    if bytes >= LONG {
-        STATES_MANY
-    } else {
-        STATES_FEW
+    match bytes {
+        0..4_096 => 4,
+        4_096..65_536 => 16,
+        _ => STATES_MAX,
     }
 }
 
@@ -54,7 +53,7 @@ pub(crate) struct Scratch {
 pub(super) fn bytes_max(alphabet: usize, count: usize) -> usize {
     let groups = digits::bytes(alphabet, count);
     let model = 1 + 2 * digits::values(alphabet).max(alphabet);
-    model + varint::BYTES_MAX + (groups * 5).div_ceil(2) + 6 * STATES_MANY
+    model + varint::BYTES_MAX + (groups * 5).div_ceil(2) + 6 * STATES_MAX
 }
 
 /// A stream whose model is fitted, but which is not coded yet.
@@ -86,11 +85,6 @@ pub(super) fn prepare(
 }
 
 impl Prepared {
-    /// Takes the model back.
-    pub(super) fn discard(self, bytes: &mut Vec<u8>) {
-        bytes.truncate(self.start);
-    }
-
     /// Completes the stream.
     pub(super) fn encode(self, simd: Simd, scratch: &mut Scratch, bytes: &mut Vec<u8>) {
         let Scratch {
@@ -105,9 +99,9 @@ impl Prepared {
         }
         let table = EncodeTable::new(&self.model);
         // A word at most for each byte, and room for whole vectors beyond.
-        words.resize(groups.len() + STATES_MANY, 0);
+        words.resize(groups.len() + STATES_MAX, 0);
         escapes.clear();
-        let mut states = [LOWEST; STATES_MANY];
+        let mut states = [LOWEST; STATES_MAX];
         let states = &mut states[..self::states(groups.len())];
         let mut stack = Stack {
             words,
@@ -203,7 +197,7 @@ pub(super) fn decode(
     let Some((escapes, bytes)) = bytes.split_at_checked(escapes) else {
         return Err(DecodeError::Symbols("more escapes than bytes"));
     };
-    let mut states = [LOWEST; STATES_MANY];
+    let mut states = [LOWEST; STATES_MAX];
     let states = &mut states[..self::states(groups)];
     let Some((starts, bytes)) = bytes.split_at_checked(4 * states.len()) else {
         return Err(DecodeError::Symbols("the coder's states are missing"));
@@ -227,7 +221,7 @@ pub(super) fn decode(
     // A row of zeros beyond the end, so that a row can be decoded before its words are counted.
     words.clear();
     words.extend(coded.iter().map(|word| u16::from_le_bytes(*word)));
-    words.resize(coded.len() + STATES_MANY, 0);
+    words.resize(coded.len() + STATES_MAX, 0);
     found.resize(groups, 0);
     let table = slots.get_or_insert_with(|| Box::new([0; SLOTS as usize]));
     fill_decode_table(&model, table);

@@ -21,6 +21,9 @@ pub(super) enum Choice {
 /// Magnitudes of the dead-zone quantizer are counted up to so many root mean squares.
 pub(super) const DEAD_ZONE_REACH: f32 = 32.0;
 
+/// What a stream of symbols costs beside them: its beginning, its model, the coder's states.
+const STREAM_BITS: f64 = 8.0 * 80.0;
+
 const LEVELS: [u8; 23] = [
     1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18, 21, 25, 31, 37, 44, 53, 63, 75, 90, 107, 127,
 ];
@@ -200,7 +203,7 @@ fn point(quantizer: &Quantizer, choice: Choice, part: &Measures) -> Point {
         .sum();
     let escaped = cost(escapes) + 16.0 * escapes;
     Point {
-        rate: cost(histogram[0]) + nonzero + escaped + 32.0 * part.groups as f64,
+        rate: cost(histogram[0]) + nonzero + escaped + 32.0 * part.groups as f64 + STREAM_BITS,
         distortion: distortion.max(0.0),
     }
 }

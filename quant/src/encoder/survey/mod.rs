@@ -118,16 +118,4 @@ pub(super) fn decide(plan: &mut Plan<'_>, tensors: &[usize], measured: &[Measure
         .iter()
         .map(|choice| apply(&plan.frame, choice))
         .collect();
-    // One alphabet for the frame: that of the part with the most levels.
-    let most = plan.parts.iter().filter_map(|q| match q {
-        Quantizer::Uniform(q) => Some(q.levels),
-        _ => None,
-    });
-    if let Some(most) = most.max() {
-        for quantizer in plan.parts.iter_mut().chain([&mut plan.frame]) {
-            if let Quantizer::Uniform(q) = quantizer {
-                q.span = most;
-            }
-        }
-    }
 }

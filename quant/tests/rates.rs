@@ -1,0 +1,290 @@
+//! What codecs cost and what they lose: variance against the published tables, sizes against the entropy.
+
+mod gradients;
+
+use ecq_quant::{Decoder, Encoder, FrameId, Layout};
+use gradients::{SEED, encode, gaussian, id, norm_squared, spec};
+
+/// ω of stochastic rounding on Gaussian values within 2 %, or within the table's rounding. The rows are
+/// table 3.1 of the notes on ECQ-SGD, which was measured on a sample; for ℓ∞ and 4096, where such a sample
+/// has few groups, they are the integral over the density of the largest value instead: the notes' 2.00,
+/// 0.590, 0.148 and 0.037 are 1.7 to 2.4 % below it.
+#[test]
+fn variances_are_those_of_the_table() {
+    let values = gaussian(1, 1 << 20);
+    let table: [(&str, u32, [f64; 5]); 6] = [
+        ("l2", 128, [8.04, 3.53, 1.27, 0.333, 0.083]),
+        ("l2", 512, [17.0, 8.06, 3.51, 1.27, 0.334]),
+        ("l2", 4096, [50.3, 24.5, 11.7, 5.39, 2.19]),
+        ("linf", 128, [1.26, 0.339, 0.085, 0.021, 0.005]),
+        ("linf", 512, [1.60, 0.445, 0.112, 0.028, 0.007]),
+        ("linf", 4096, [2.034, 0.604, 0.1516, 0.0379, 0.0095]),
+    ];
+    for (norm, bucket, row) in table {
+        for (levels, expected) in [1, 2, 4, 8, 16].into_iter().zip(row) {
+            let text = format!("qsgd:levels={levels},norm={norm},bucket={bucket}");
+            let mut encoder = Encoder::new(&spec(&text), &Layout::new([values.len()]), SEED);
+            let (_, stats) = encode(&mut encoder, 0, &values);
+            let off = (stats.omega() - expected).abs();
+            assert!(
+                off <= 0.02 * expected || off <= 0.0006,
+                "{text}: {}",
+                stats.omega()
+            );
+        }
+    }
+}
+
+/// What other papers promise of Gaussian values.
+#[test]
+fn errors_are_the_published_ones() {
+    let values = gaussian(2, 1 << 20);
+    for (text, expected, tolerance) in [
+        // Natural compression: 1/8 is the worst case, which values spread over an octave come near to.
+        ("natural", 0.0818, 0.02),
+        // Signs with their mean: 1 − 2/π.
+        ("sign", 0.3634, 0.01),
+        ("onebit", 0.3634, 0.01),
+        // The dead zone, table 3.3.
+        ("deadzone:step=2.5", 0.368, 0.02),
+        ("deadzone:step=3", 0.498, 0.02),
+        ("deadzone:step=1,levels=10", 0.077, 0.03),
+        // Dither: a twelfth of the step squared, steps of a quarter of the largest of 512.
+        ("dither", 0.0559, 0.03),
+    ] {
+        let mut encoder = Encoder::new(&spec(text), &Layout::new([values.len()]), SEED);
+        let (_, stats) = encode(&mut encoder, 0, &values);
+        let off = (stats.omega() / expected - 1.0).abs();
+        assert!(off <= tolerance, "{text}: {} for {expected}", stats.omega());
+    }
+    // Levels fitted to the values beat both fixed kinds.
+    let omega = |text: &str| {
+        let mut encoder = Encoder::new(&spec(text), &Layout::new([values.len()]), SEED);
+        encode(&mut encoder, 0, &values).1.omega()
+    };
+    for norm in ["l2", "linf"] {
+        let fitted = omega(&format!("alq:norm={norm}"));
+        assert!(
+            fitted < omega(&format!("qsgd:norm={norm}")) * 1.001,
+            "{norm}: {fitted}"
+        );
+        assert!(
+            fitted < omega(&format!("nuqsgd:norm={norm}")) * 1.001,
+            "{norm}: {fitted}"
+        );
+    }
+}
+
+/// Values of which this share is not zero.
+fn sparse(share: f64, count: usize) -> Vec<f32> {
+    let values = gaussian(3, count).into_iter().enumerate();
+    values
+        .map(|(i, v)| {
+            if gradients::uniform(99, i as u64) < share {
+                v
+            } else {
+                0.0
+            }
+        })
+        .collect()
+}
+
+/// Bytes of the symbols at their order-0 entropy.
+fn entropy_bytes(symbols: &[u8]) -> f64 {
+    let mut counts = [0_u64; 256];
+    symbols
+        .iter()
+        .for_each(|symbol| counts[usize::from(*symbol)] += 1);
+    let n = symbols.len() as f64;
+    let bits = |count: &u64| *count as f64 * (n / *count as f64).log2();
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(bits)
+        .sum::<f64>()
+        / 8.0
+}
+
+/// All bytes, headers and scales included, are at most 1.02 times entropy and scales, for a million
+/// elements of any density.
+#[test]
+fn frames_are_near_the_entropy_at_any_density() {
+    for share in [1.0, 0.5, 0.2, 0.1, 0.07, 0.05, 0.03, 0.02, 0.01, 0.003] {
+        let values = sparse(share, 1 << 20);
+        for text in [
+            "qsgd:levels=1,bucket=tensor",
+            "qsgd:levels=3,bucket=tensor",
+            "qsgd:levels=1",
+            "qsgd:levels=3",
+            "ecq",
+            "qsgd:levels=20",
+            "qsgd:levels=1,norm=l2",
+            "ecq:preset=paper,bucket=4096",
+            "deadzone",
+            "deadzone:step=3,bucket=4096",
+            "nuqsgd:levels=3",
+            "sign",
+            "int8",
+            "minifloat",
+            "topk:fraction=0.05,values=sign",
+            "topk:fraction=0.01,values=two-bit",
+        ] {
+            if share < 0.01 && text == "int8" {
+                continue; // 3,000 values of 255 kinds: describing the kinds costs 2 % of them.
+            }
+            let spec = spec(text);
+            let layout = Layout::new([values.len()]);
+            let (frame, stats) = encode(&mut Encoder::new(&spec, &layout, SEED), 0, &values);
+            let mut decoder = Decoder::new(&spec, &layout, SEED);
+            let mut sum = vec![0.0; values.len()];
+            decoder
+                .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut sum)
+                .expect("it decodes");
+            let numbers = (stats.scale_bytes + stats.number_bytes) as f64;
+            let least = entropy_bytes(decoder.symbols()) + numbers;
+            let bytes = frame.len() as f64;
+            // Header and settings of 40 bytes weigh more than 1 % of less than 4 kB.
+            let header = if least < 4000.0 { 40.0 } else { 0.0 };
+            assert!(
+                bytes - header <= 1.02 * least,
+                "{text}, {share} not zero: {bytes} bytes, {:.4} of {least:.0}",
+                bytes / least
+            );
+        }
+    }
+}
+
+/// Small tensors never grow by more than a few bytes over plain packing.
+#[test]
+fn small_frames_are_no_larger_than_packed_ones() {
+    for count in [0, 1, 5, 64, 100, 1000] {
+        for codec in [
+            "ecq",
+            "ecq:levels=1",
+            "deadzone",
+            "sign",
+            "topk:fraction=0.1,values=sign",
+        ] {
+            let size = |coding: &str| {
+                let keys = if codec.contains(':') { ',' } else { ':' };
+                let spec = spec(&format!("{codec}{keys}coding={coding}"));
+                let mut encoder = Encoder::new(&spec, &Layout::new([count]), SEED);
+                encode(&mut encoder, 0, &gaussian(4, count)).0.len()
+            };
+            assert!(size("auto") <= size("pack"), "{codec}, {count} elements");
+        }
+    }
+}
+
+/// A model of tensors whose gradients differ by orders of magnitude.
+fn uneven() -> (Layout, Vec<f32>) {
+    let lengths = [120_000, 40_000, 5_000, 128, 30_000];
+    let scales = [0.01, 1.0, 30.0, 5.0, 0.2];
+    let values = gaussian(6, lengths.iter().sum());
+    let of = lengths
+        .iter()
+        .zip(scales)
+        .flat_map(|(n, scale)| std::iter::repeat_n(scale, *n));
+    (
+        Layout::new(lengths),
+        values.iter().zip(of).map(|(v, scale)| v * scale).collect(),
+    )
+}
+
+/// ‖v − q‖² and bytes of one frame.
+fn cost(text: &str, layout: &Layout, values: &[f32]) -> (f64, usize) {
+    let spec = spec(text);
+    let mut frame = Vec::new();
+    Encoder::new(&spec, layout, SEED).encode(id(0), 1, 0..values.len(), values, &mut frame);
+    let mut found = vec![0.0; values.len()];
+    Decoder::new(&spec, layout, SEED)
+        .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut found)
+        .expect("it decodes");
+    let error: Vec<f32> = values.iter().zip(&found).map(|(v, q)| v - q).collect();
+    (norm_squared(&error), frame.len())
+}
+
+/// A budget is kept, and at the size of uniform levels (or steps) the total error is never larger; with
+/// tensors as uneven as these it is far smaller.
+#[test]
+fn a_bit_budget_is_kept_and_spent_where_it_counts() {
+    let (layout, values) = uneven();
+    let uniform = [1, 2, 3, 4, 7, 15].map(|s| ("qsgd", format!("qsgd:levels={s}")));
+    let steps = ["3.3", "2.333", "1.65", "1.167"]
+        .map(|c| ("deadzone", format!("deadzone:step={c},levels=31")));
+    for (codec, same) in uniform.into_iter().chain(steps) {
+        let (uniform_error, uniform_bytes) = cost(&same, &layout, &values);
+        let bits = (uniform_bytes - 40) as f64 * 8.0 / values.len() as f64;
+        let (error, bytes) = cost(&format!("{codec}:bits={bits:.4}"), &layout, &values);
+        assert!(
+            bytes as f64 <= 1.02 * uniform_bytes as f64,
+            "{same}: {bytes} for {uniform_bytes}"
+        );
+        assert!(
+            error <= uniform_error,
+            "{same}: {error} for {uniform_error}"
+        );
+        if bits > 1.5 {
+            assert!(
+                error < 0.6 * uniform_error,
+                "{same}: {error} for {uniform_error}"
+            );
+        }
+    }
+}
+
+/// Each tensor with a budget of its own.
+#[test]
+fn tensors_can_have_budgets_of_their_own() {
+    let layout = Layout::new([50_000, 50_000]);
+    let values = gaussian(7, 100_000);
+    let spec = spec("qsgd:bits=1.3/5");
+    let mut encoder = Encoder::new(&spec, &layout, SEED);
+    let mut frame = Vec::new();
+    encoder.encode(id(0), 1, 0..100_000, &values, &mut frame);
+    let mut found = vec![0.0; 100_000];
+    Decoder::new(&spec, &layout, SEED)
+        .accumulate(&frame, id(0), 0..100_000, 1.0, &mut found)
+        .expect("it decodes");
+    let error = |range: std::ops::Range<usize>| -> f64 {
+        range.map(|i| f64::from(values[i] - found[i]).powi(2)).sum()
+    };
+    let (first, second) = (error(0..50_000), error(50_000..100_000));
+    assert!(first > 50.0 * second, "{first} {second}");
+    let bits = frame.len() as f64 * 8.0 / 100_000.0;
+    assert!((2.5..3.2).contains(&bits), "{bits}");
+}
+
+/// The same when tensors are cut by buckets: budgets go by tensors, not by places in the frame.
+#[test]
+fn budgets_go_by_tensor_in_every_bucket() {
+    let layout = Layout::new([3000, 3000]);
+    let values = gaussian(9, 6000);
+    let spec = spec("qsgd:bits=1.3/5");
+    let mut encoder = Encoder::new(&spec, &layout, SEED);
+    let mut decoder = Decoder::new(&spec, &layout, SEED);
+    for (bucket, range) in (0..).zip(layout.buckets(1500)) {
+        let id = FrameId {
+            step: 0,
+            rank: 0,
+            bucket,
+        };
+        let mut frame = Vec::new();
+        encoder.encode(id, 1, range.clone(), &values[range.clone()], &mut frame);
+        let mut found = vec![0.0; range.len()];
+        decoder
+            .accumulate(&frame, id, range.clone(), 1.0, &mut found)
+            .expect("it decodes");
+        let error: f64 = range
+            .clone()
+            .zip(found)
+            .map(|(i, q)| f64::from(values[i] - q).powi(2))
+            .sum();
+        let per_element = error / range.len() as f64;
+        assert_eq!(
+            per_element > 0.1,
+            bucket < 2,
+            "bucket {bucket}: {per_element}"
+        );
+    }
+}
