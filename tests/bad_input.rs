@@ -48,9 +48,9 @@ fn unknown_names_list_the_known_ones() {
         &["unknown codec \"zip\"", "fp32, fp16, bf16, fp8"],
     );
     refused(
-        &["--codec", "qsgd:alpha=1"],
+        &["--codec", "qsgd:fraction=1"],
         2,
-        &["no key \"alpha\"", "levels, norm, bucket, coding"],
+        &["no key \"fraction\"", "levels, norm, bucket, coding"],
     );
     refused(
         &["--lr-schedule", "cosine"],

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ecq_cluster::{Digest, Evaluation, Failure, Rank, Step, StepReport};
 use ecq_nn::{Batch, Loss, Sampler};
-use ecq_quant::{Decoder, Encoder, FrameId, FrameStats, aggregate};
+use ecq_quant::{Aggregator, BucketFrames, Decoder, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
 
 use crate::deliver;
@@ -39,7 +39,7 @@ pub(crate) struct Trainer {
     workload: Workload,
     sampler: Sampler,
     encoder: Encoder,
-    decoder: Decoder,
+    aggregator: Aggregator,
     /// Until the last contribution is on its way.
     broadcast: Option<Broadcast>,
     events: channel::Sender<Input>,
@@ -72,7 +72,7 @@ impl Trainer {
         let mut trainer = Self {
             sampler: Sampler::new(seed, workload.dataset.train.len()),
             encoder: Encoder::new(&workload.codec, &workload.layout, seed),
-            decoder: Decoder::new(&workload.codec, &workload.layout, seed),
+            aggregator: Aggregator::new(Decoder::new(&workload.codec, &workload.layout, seed)),
             broadcast: Some(broadcast),
             events,
             rank,
@@ -197,22 +197,23 @@ impl Trainer {
         frames: &BTreeMap<(Rank, u32), Bytes>,
     ) -> Result<Vec<Input>, Failure> {
         let complete = Instant::now();
-        for (bucket, range) in (0..).zip(&self.workload.buckets) {
-            let frames: Vec<(FrameId, &[u8])> = (0..self.members)
+        let of_bucket = |bucket: u32| -> BucketFrames<'_> {
+            (0..self.members)
                 .filter_map(|rank| {
-                    let own = || self.own.get(bucket as usize);
                     let frame = if rank == self.rank {
-                        own()
+                        self.own.get(bucket as usize)
                     } else {
                         frames.get(&(rank, bucket))
                     };
                     frame.map(|frame| (FrameId { step, rank, bucket }, &frame[..]))
                 })
-                .collect();
-            let sum = &mut self.gradient[range.clone()];
-            aggregate(&mut self.decoder, &frames, range.clone(), sum)
-                .map_err(|error| Failure::Fault(format!("step {step}: {error}")))?;
-        }
+                .collect()
+        };
+        let buckets = &self.workload.buckets;
+        let frames: Vec<BucketFrames<'_>> = (0..).take(buckets.len()).map(of_bucket).collect();
+        self.aggregator
+            .aggregate_all(buckets, &frames, &mut self.gradient)
+            .map_err(|error| Failure::Fault(format!("step {step}: {error}")))?;
         let Workload {
             config,
             schedule,

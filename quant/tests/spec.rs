@@ -35,10 +35,7 @@ fn every_spec_has_one_canonical_form() {
             "ecq:levels=2,norm=linf,bucket=512,coding=rans,alpha=0.38,beta=1",
         ),
         ("fp16:alpha=1", "fp16:alpha=1,beta=1"),
-        (
-            "sign:alpha=0",
-            "sign:bucket=tensor,coding=auto,alpha=0,beta=1",
-        ),
+        ("sign:alpha=0", "sign:bucket=512,coding=auto,alpha=0,beta=1"),
         (
             "qsgd:bits=1/2,guard=off,alpha=0.5",
             "qsgd:levels=4,norm=linf,bucket=512,coding=auto,bits=1/2,alpha=0.5,beta=1,guard=off",

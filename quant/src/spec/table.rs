@@ -68,9 +68,9 @@ pub(super) const CODECS: &[Entry] = codecs! {
     14 "minifloat" "a small float's numbers, scaled to the group's largest" alpha="1"
         format="e2m1" rounding="nearest" bucket="512" coding="auto";
     15 "sign" "signs with their mean magnitude (EF-signSGD, Karimireddy et al. 2019)" alpha="1"
-        bucket="tensor" coding="auto";
+        bucket="512" coding="auto";
     16 "onebit" "signs with the mean of either (1-bit SGD, Seide et al. 2014)" alpha="1"
-        bucket="tensor" coding="auto";
+        bucket="512" coding="auto";
     17 "topk" "the largest fraction of each group (Lin et al. 2018)" alpha="1"
         fraction="0.01" values="fp32" bucket="tensor" momentum="0" coding="auto";
     18 "randomk" "a fraction drawn from the shared seed (Stich et al. 2018)" alpha="1"
