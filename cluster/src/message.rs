@@ -218,6 +218,8 @@ pub struct StepReport {
     pub error_squared: f64,
     /// Scale groups sent as zeros because they held NaN or infinity.
     pub nonfinite_groups: u64,
+    /// Frames for which the guard of error feedback bounded α.
+    pub guarded_frames: u64,
     /// Seconds in the forward and backward pass.
     pub compute_seconds: f32,
     /// Seconds in feedback, quantizer and coder.

@@ -3,11 +3,12 @@
 //! `metrics.jsonl` holds an object a line. For each step, once all members have reported it, in
 //! order: `step` (steps applied, from 1), `epoch`, `train_loss`, `train_accuracy`, `samples`,
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
-//! included), `gradient_norm` and `residual_norm` (root mean square over members), `omega`,
-//! `nonfinite_groups`, of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
+//! included), `gradient_norm` and `residual_norm` (root mean square over members), `residual_ratio`, `omega`,
+//! `nonfinite_groups`, `guarded_frames`, of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
 //! `wait_seconds` and `apply_seconds` (each the slowest member's own, so that parts need not add up),
 //! and `wall_seconds` since its first step. Bytes are booked to the step in which they crossed the
-//! socket; `omega` is ‖v − q‖²/‖v‖², the quantizer's relative variance. For each evaluation,
+//! socket; `omega` is ‖v − q‖²/‖v‖², the quantizer's relative variance, and `residual_ratio` ‖h‖²/‖g‖²: what the
+//! guard of error feedback goes by, and what it keeps in bounds. For each evaluation,
 //! after the line of the last step before it: `step`, `test_loss`, `test_accuracy`, `wall_seconds`.
 //! What is not finite is null.
 
@@ -51,8 +52,10 @@ pub(crate) struct StepMetrics {
     bytes_sent_total: f64,
     gradient_norm: f64,
     residual_norm: f64,
+    residual_ratio: f64,
     omega: f64,
     nonfinite_groups: u64,
+    guarded_frames: u64,
     step_seconds: f64,
     compute_seconds: f64,
     encode_seconds: f64,
@@ -206,8 +209,13 @@ impl Metrics {
             bytes_sent_total: self.bytes_sent_total,
             gradient_norm: (sum(|r| r.gradient_norm_squared) / members).sqrt(),
             residual_norm: (sum(|r| r.residual_norm_squared) / members).sqrt(),
+            residual_ratio: ratio(
+                sum(|r| r.residual_norm_squared),
+                sum(|r| r.gradient_norm_squared),
+            ),
             omega: ratio(sum(|r| r.error_squared), sum(|r| r.input_norm_squared)),
             nonfinite_groups: count(|r| r.nonfinite_groups),
+            guarded_frames: count(|r| r.guarded_frames),
             step_seconds: slowest(|r| r.step_seconds),
             compute_seconds: slowest(|r| r.compute_seconds),
             encode_seconds: slowest(|r| r.encode_seconds),
@@ -228,6 +236,7 @@ impl Metrics {
                 ("codec/bits_per_element", metrics.bits_per_element),
                 ("codec/omega", metrics.omega),
                 ("codec/residual_norm", metrics.residual_norm),
+                ("codec/residual_ratio", metrics.residual_ratio),
                 ("comm/bytes_sent", metrics.bytes_sent),
                 ("time/step_seconds", metrics.step_seconds),
             ],

@@ -27,6 +27,7 @@ fn report(step: Step, loss_sum: f64, step_seconds: f32) -> StepReport {
         residual_norm_squared: 9.0,
         input_norm_squared: 8.0,
         error_squared: 2.0,
+        guarded_frames: 3,
         step_seconds,
         ..StepReport::default()
     }
@@ -55,7 +56,9 @@ fn a_step_is_written_when_everybody_has_reported_it() {
         ("bytes_sent_total", 30.0),
         ("gradient_norm", 2.0),
         ("residual_norm", 3.0),
+        ("residual_ratio", 2.25),
         ("omega", 0.25),
+        ("guarded_frames", 6.0),
         ("step_seconds", 0.5),
     ] {
         assert_eq!(line[key].as_f64(), Some(expected), "{key}");

@@ -244,11 +244,18 @@ pub enum BenchAction {
 }
 
 const BENCH_CODEC_HELP: &str = "\
-Speeds are GB/s of 32-bit floats, in or out, the best of --repeat rounds, beside a plain copy of as many
-floats in the same round. bits/elem are those on the wire, all of them; entropy is that of the symbols
-alone (order 0), scales come on top. NMSE is \u{2016}q - v\u{2016}\u{b2}/\u{2016}v\u{2016}\u{b2} of one
-frame without feedback, omega the same as measured while encoding with feedback; the gap is the bits
-above Shannon's bound for Gaussian values at that error, after the best gain.
+encode, decode  GB/s of 32-bit floats, the best of --repeat rounds, and the ratio to a plain copy
+                of as many floats in the same rounds; decode adds to a sum
+bits/elem       all that is on the wire
+entropy         order-0 entropy of the symbols, and numbers that are sent as they are
+scales          numbers of whole groups
+NMSE            |q - v|^2 / |v|^2 of the first frames, before feedback has anything to add
+gap             entropy and scales less Shannon's bound at that error, after the best gain, if the
+                values were Gaussian; means nothing for sparse ones, or where errors are those of floats
+omega           |q - v|^2 / |v|^2 with feedback, as the encoder measured it last
+
+Generated values are a matrix with 1024 columns, cut into frames of 2^20 elements. A file's tensors
+of type F32 are taken in the order of their names.
 
 Examples:
   ecq bench codec
@@ -266,8 +273,9 @@ pub struct BenchCodecArgs {
     #[arg(long, default_value_t = 25_000_000, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u64).range(1..=2_000_000_000))]
     pub elements: u64,
-    /// gauss, laplace, sparse (99 % zeros, else gauss), or a safetensors file of 32-bit floats
-    #[arg(long, default_value = "gauss", value_name = "NAME|FILE")]
+    /// gauss, laplace, sparse (99 % zeros, else gauss), or a file of 32-bit floats that ends with
+    /// .safetensors
+    #[arg(long, default_value = "gauss", value_name = "NAME|FILE.safetensors")]
     pub distribution: String,
     /// Codec, once for each [default: all, and some settings of ecq]
     #[arg(long, value_name = "CODEC")]

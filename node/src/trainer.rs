@@ -51,6 +51,8 @@ pub(crate) struct Trainer {
     /// The own contribution to the step under way, one frame a bucket.
     own: Vec<Bytes>,
     report: StepReport,
+    /// Whether the guard of error feedback has acted.
+    guarded: bool,
     /// When the first step began.
     begun: Option<Instant>,
     started: Instant,
@@ -82,6 +84,7 @@ impl Trainer {
             gradient: vec![0.0; workload.replica.parameters.len()],
             own: Vec::new(),
             report: StepReport::default(),
+            guarded: false,
             begun: None,
             started: now,
             contributed: now,
@@ -125,6 +128,14 @@ impl Trainer {
         }
         let computed = Instant::now();
         let stats = self.encode(step, loss.samples);
+        if stats.guarded_frames > 0 && !std::mem::replace(&mut self.guarded, true) {
+            tracing::warn!(
+                step,
+                omega = stats.omega(),
+                "the codec's alpha would let the residual grow without bound: from here on the guard \
+                 uses beta/(1 + omega) where that is less (guard=off in the codec: it does not)"
+            );
+        }
         if step + 1 == self.workload.steps {
             self.broadcast = None;
         }
@@ -140,6 +151,7 @@ impl Trainer {
             input_norm_squared: stats.input_norm_squared,
             error_squared: stats.error_squared,
             nonfinite_groups: stats.nonfinite_groups,
+            guarded_frames: stats.guarded_frames,
             compute_seconds: (computed - self.started).as_secs_f32(),
             encode_seconds: (self.contributed - computed).as_secs_f32(),
             ..StepReport::default()

@@ -311,6 +311,7 @@ same_fields!(
     input_norm_squared,
     error_squared,
     nonfinite_groups,
+    guarded_frames,
     compute_seconds,
     encode_seconds,
     wait_seconds,

@@ -1,7 +1,6 @@
 //! The frame's header: `FORMAT.md`, version 2.
 
 use crate::error::DecodeError;
-use crate::spec::CodecSpec;
 
 /// Which frame it is: one bucket of one member's contribution to one step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -87,9 +86,9 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Those of a codec's frames, as far as they are all the same.
-    pub(crate) fn of(spec: &CodecSpec) -> Self {
+    pub(crate) fn of(fingerprint: u32) -> Self {
         Self {
-            fingerprint: spec.fingerprint(),
+            fingerprint,
             coding: 0,
         }
     }

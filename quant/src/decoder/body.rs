@@ -14,7 +14,8 @@ use crate::spec::CodecMethod;
 use crate::values::{Table, accumulate, count as count_of, places};
 
 /// A part of a bucket whose symbols are one stream: all of it, or what belongs to one tensor.
-struct Piece {
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
     /// Elements of the flat vector.
     range: Range<usize>,
     quantizer: Quantizer,
@@ -100,12 +101,13 @@ impl Decoder {
             }
         };
         let mut body = Body {
-            pieces: Vec::new(),
+            pieces: std::mem::take(&mut self.scratch.pieces),
             bucket: *bucket,
             parameters: parameters.as_chunks().0,
             extras,
             rounding: Rounding::new(self.seed, id),
         };
+        body.pieces.clear();
         let all = range.clone();
         if budget.is_some() {
             field("lossless code", settings.coding.into(), 0)?;
@@ -173,9 +175,12 @@ impl Decoder {
             }
             body.pieces.push(piece);
         }
-        self.check(&body, all.clone())?;
-        self.add(&body, all, weight, target);
-        Ok(())
+        let checked = self.check(&body, all.clone());
+        if checked.is_ok() {
+            self.add(&body, all, weight, target);
+        }
+        self.scratch.pieces = body.pieces;
+        checked
     }
 
     /// Everything that could be wrong with numbers and escapes.

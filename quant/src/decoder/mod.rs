@@ -30,6 +30,7 @@ pub struct Decoder {
 #[derive(Clone, Debug, Default)]
 struct Scratch {
     symbols: Vec<u8>,
+    pieces: Vec<body::Piece>,
     selection: Vec<u32>,
     /// Factors or elements of a low-rank frame.
     numbers: Vec<f32>,

@@ -22,6 +22,8 @@ use crate::values::{Remember, Table, remember, sum_of_errors};
 #[derive(Clone, Debug)]
 pub(super) struct Common {
     pub(super) spec: CodecSpec,
+    /// The spec's.
+    pub(super) fingerprint: u32,
     pub(super) layout: Layout,
     pub(super) seed: u64,
     pub(super) simd: Simd,
@@ -178,7 +180,7 @@ impl Bucket<'_> {
         frame: &mut Vec<u8>,
     ) -> FrameStats {
         let settings_at = frame.len();
-        let mut settings = Settings::of(&common.spec);
+        let mut settings = Settings::of(common.fingerprint);
         settings.append(frame);
         if let Quantizer::Book(book) = &plan.frame {
             book.write(frame);
@@ -186,6 +188,11 @@ impl Bucket<'_> {
         let scales_at = frame.len();
         scratch.symbols.resize(self.range.len(), 0);
         scratch.extras.clear();
+        if let Some((_, extra)) = plan.frame.escape() {
+            scratch
+                .extras
+                .reserve(extra.width() * (self.range.len() / 32 + 64));
+        }
         let rounding = Rounding::new(common.seed, self.id);
         let mut stats = FrameStats::default();
         for (i, part) in common.layout.parts(self.range.clone()).enumerate() {
@@ -362,11 +369,11 @@ impl Bucket<'_> {
     ) -> FrameStats {
         let simd = common.simd;
         let mut stats = FrameStats::default();
-        Settings::of(&common.spec).append(frame);
+        Settings::of(common.fingerprint).append(frame);
         let numbers_at = frame.len();
-        let parts: Vec<Part> = common.layout.parts(self.range.clone()).collect();
-        self.state.factors.resize(parts.len(), Vec::new());
-        for (index, part) in parts.iter().enumerate() {
+        let parts = common.layout.parts(self.range.clone()).count();
+        self.state.factors.resize(parts, Vec::new());
+        for (index, part) in common.layout.parts(self.range.clone()).enumerate() {
             let within = part.range.start - self.range.start..part.range.end - self.range.start;
             let gradient = &self.gradient[within.clone()];
             let values = &mut scratch.values;

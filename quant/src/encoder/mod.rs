@@ -54,6 +54,7 @@ impl Encoder {
             scratch: Mutex::default(),
             common: Common {
                 spec: spec.clone(),
+                fingerprint: spec.fingerprint(),
                 layout: layout.clone(),
                 seed,
                 simd: Simd::best(),

@@ -1,5 +1,7 @@
 //! Codebooks: levels that are not uniform. Powers of two, logarithms, small floats, fitted levels.
 
+use std::sync::Arc;
+
 use super::{Group, Parameters, usable};
 use crate::coding::Alphabet;
 use crate::error::DecodeError;
@@ -13,10 +15,10 @@ pub(crate) struct Book {
     kind: Kind,
     norm: Norm,
     pub(crate) stochastic: bool,
-    /// m₀ … mₛ.
-    magnitudes: Vec<f32>,
+    /// m₀ … mₛ. Shared, since every frame takes a copy of its quantizer.
+    magnitudes: Arc<[f32]>,
     /// For each mⱼ but the first, from where on a value is nearer to it, by the book's own measure.
-    cuts: Vec<f32>,
+    cuts: Arc<[f32]>,
     /// Where to begin to look for a value among the magnitudes, or among the cuts.
     index: Index,
 }
@@ -24,7 +26,7 @@ pub(crate) struct Book {
 /// A table over exponent and upper four bits of mantissa of numbers from 0 to 1: how many of an ascending
 /// list are at most the least of them.
 #[derive(Clone, Debug, PartialEq)]
-struct Index(Vec<u8>);
+struct Index(Arc<[u8]>);
 
 impl Index {
     fn of(ascending: &[f32]) -> Self {
@@ -150,8 +152,8 @@ impl Book {
             kind,
             norm,
             stochastic,
-            magnitudes,
-            cuts,
+            magnitudes: magnitudes.into(),
+            cuts: cuts.into(),
         }
     }
 

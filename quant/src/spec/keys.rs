@@ -7,29 +7,34 @@ pub(super) const FEEDBACK: [&str; 3] = ["alpha", "beta", "guard"];
 
 pub(super) const HELP: &str = "\
 Keys:
-  levels     non-zero levels a sign, 1 to 127 (deadzone: 1 to 126)
+  levels     non-zero levels a sign, 1 to 127 (deadzone: the largest with a symbol, 1 to 126)
   norm       scale of a group: linf (largest magnitude) or l2
-  bucket     elements that share a scale or a selection; tensor: all of a tensor
+  bucket     elements that share a scale or a selection; tensor: all of a tensor in a frame
   coding     pack (fixed width), rans (entropy), golomb (gaps; for sparse streams), auto (the smallest)
-  bits       none, or a budget in bits an element, of which levels are chosen for each tensor by
-             signal-to-quantization-noise; 2/0.5/1: of the first, second and all other tensors
+  bits       none, or a budget in bits an element, scales included: levels (deadzone: the step) are
+             then chosen for each tensor by signal-to-quantization-noise, and given ones not used.
+             The coarsest choice is taken where a budget is below it, which for Gaussian values is
+             1.1 bits with norm=linf, 0.3 with norm=l2, 0.6 with deadzone. 2/0.5/1: a budget for the
+             first tensor, one for the second, one for each of the others; tensors are those of
+             model.safetensors in the model's order, weight and bias each one
   step       of the dead-zone quantizer, in rms of the group: 0.01 to 3.4
   escape     on: values beyond the levels are sent all the same; off: as the largest level
   clip       standard deviations beyond which values are clipped, or off
-  format     eNmM: bits of exponent and mantissa
+  format     eNmM: bits of exponent and mantissa; fp8: e4m3 or e5m2
   rounding   nearest or stochastic
   base       2 or sqrt2
   fraction   of the elements, above 0 to 1
   at         threshold in rms of the group
   values     of the chosen elements: fp32, fp16, sign (one mean), two-bit (two means)
   momentum   momentum correction of deep gradient compression, 0 (off) to below 1: the codec
-             accumulates velocities instead of gradients; the optimizer should then have none
+             accumulates velocities instead of gradients; give the optimizer --momentum 0 then
   rank       of the factors, 1 to 64
-Error feedback, of every codec but fp32 (v = g + alpha h; h <- (beta - alpha) h + v - q(v)):
+Error feedback, of every codec but fp32 (v = g + alpha h; h <- (beta - alpha) h + v - q(v)); where no
+default is shown above it is off, alpha=0:
   alpha      weight of the residual in what is sent, 0 (no feedback) to 1
-  beta       memory of the residual, 0 to 1
-  guard      on: alpha is bounded where an unbiased quantizer is measured to make the residual grow
-             (lambda > 0.9); off: it is not
+  beta       memory of the residual, 0 to 1 (default 1)
+  guard      on (default): alpha is bounded where an unbiased quantizer is measured to make the
+             residual grow (lambda > 0.9); off: it is not. Other quantizers need none
   preset     of ecq: safe (the defaults); paper: norm=l2,alpha=0.2,beta=0.9; one-level:
              levels=1,alpha=0.38. Other keys override it
 quant/FORMAT.md says which settings are stable and what each costs.";

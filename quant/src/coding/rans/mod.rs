@@ -101,6 +101,8 @@ impl Prepared {
         // A word at most for each byte, and room for whole vectors beyond.
         words.resize(groups.len() + STATES_MAX, 0);
         escapes.clear();
+        // Escapes are rare, but their number varies: room for many saves growing for a few.
+        escapes.reserve(groups.len() / 32 + 64);
         let mut states = [LOWEST; STATES_MAX];
         let states = &mut states[..self::states(groups.len())];
         let mut stack = Stack {
