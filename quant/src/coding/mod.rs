@@ -10,7 +10,6 @@ use std::fmt;
 
 use crate::error::DecodeError;
 use crate::simd::Simd;
-use crate::values::count;
 
 /// How symbols become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,7 +78,7 @@ impl Coding {
             }
             Self::Auto => {
                 let prepared = rans::prepare(simd, scratch, size, zero, symbols, bytes);
-                let is_sparse = symbols.len() - count(simd, zero, symbols) < symbols.len() / 16;
+                let is_sparse = prepared.is_sparse;
                 // Gaps are slow to code where there are many, and then never shorter.
                 if prepared.estimate < packed as u64 || is_sparse {
                     prepared.encode(simd, scratch, bytes);

@@ -61,6 +61,8 @@ pub(super) struct Prepared {
     model: Model,
     /// About how many bytes it will take.
     pub(super) estimate: u64,
+    /// Whether few symbols are others than the likeliest.
+    pub(super) is_sparse: bool,
     start: usize,
 }
 
@@ -75,11 +77,13 @@ pub(super) fn prepare(
 ) -> Prepared {
     let start = bytes.len();
     digits::group(simd, alphabet, fill, symbols, &mut scratch.bytes);
-    let (model, estimate) = Model::fit(&Histogram::of(&scratch.bytes), alphabet, bytes);
+    let histogram = Histogram::of(&scratch.bytes);
+    let (model, estimate) = Model::fit(&histogram, alphabet, bytes);
     let states = 2 * states(scratch.bytes.len()) as u64;
     Prepared {
         model,
         estimate: estimate + states,
+        is_sparse: histogram.is_sparse(alphabet, fill),
         start,
     }
 }

@@ -71,6 +71,13 @@ impl Histogram {
         counts
     }
 
+    /// Whether less than one symbol in 16 is another than `frequent`, as far as they were counted.
+    pub(super) fn is_sparse(&self, alphabet: usize, frequent: u8) -> bool {
+        let symbols = self.symbols(alphabet);
+        let all: u64 = symbols.iter().sum();
+        all - symbols[usize::from(frequent)] < all / 16
+    }
+
     /// Bytes that the coder will write for the stream under `model`, its states not included.
     fn coded_bytes(&self, model: &Model) -> u64 {
         let cost = |slots: u16| u64::from((BITS << 8) - log2(u32::from(slots)));
