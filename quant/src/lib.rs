@@ -32,9 +32,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The bytes of a frame are a function of the run's seed, the frame's identity, the gradient and the
-//! residual: no CPU feature, thread or clock enters. The sum is one of IEEE single operations in rank
-//! order: `target += weight · q`, a multiplication and an addition, never contracted.
+//! [`CodecSpec::grammar`] names all codecs and what their settings mean. Models of several buckets are
+//! encoded and decoded on all threads by [`Encoder::encode_all`] and [`Aggregator`].
+//!
+//! The bytes of a frame are a function of the run's seed, the frame's identity, the gradient and what the
+//! encoder remembers: no CPU feature, thread or clock enters. [`Simd`] only says how fast. The sum is one
+//! of IEEE single operations in rank order: `target += weight · q`, a multiplication and an addition,
+//! never contracted.
 //!
 //! `FORMAT.md` beside this crate specifies the bytes.
 

@@ -6,17 +6,22 @@ use std::arch::x86_64::*;
 
 use super::portable::{self, LANES};
 use super::{Remember, Sums, Table};
-use crate::simd::Simd;
 use crate::simd::avx512::{gather_floats, load_floats, store_floats, widen_bytes};
+use crate::simd::{Path, Simd};
 
 pub(super) fn accumulate(
-    _: Simd,
+    simd: Simd,
     alphabet: usize,
     table: &Table,
     symbols: &[u8],
     target: &mut [f32],
 ) {
-    // SAFETY: the caller's `Simd` names AVX-512.
+    assert_eq!(
+        simd.path(),
+        Path::Avx512,
+        "what makes the calls below sound"
+    );
+    // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     unsafe {
         match alphabet {
             0..=16 => accumulate_lanes::<16>(table, symbols, target),
@@ -26,8 +31,13 @@ pub(super) fn accumulate(
     }
 }
 
-pub(super) fn remember(_: Simd, given: &Remember<'_>, residual: &mut [f32]) -> Sums {
-    // SAFETY: the caller's `Simd` names AVX-512.
+pub(super) fn remember(simd: Simd, given: &Remember<'_>, residual: &mut [f32]) -> Sums {
+    assert_eq!(
+        simd.path(),
+        Path::Avx512,
+        "what makes the calls below sound"
+    );
+    // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     unsafe {
         match given.alphabet {
             0..=16 => remember_lanes::<16>(given, residual),

@@ -5,20 +5,21 @@
 use std::arch::x86_64::*;
 
 use super::{BITS, DecodeTable, ESCAPED, EncodeTable, LOWEST, SLOTS, Stack, portable};
-use crate::simd::Simd;
 use crate::simd::avx2::{
     COMPRESS, EXPAND, gather_256, gather_4096, load, narrow_bytes, narrow_words, store,
     widen_bytes, widen_words,
 };
+use crate::simd::{Path, Simd};
 
 /// See [`portable::encode`].
 pub(super) fn encode(
-    _: Simd,
+    simd: Simd,
     table: &EncodeTable,
     groups: &[u8],
     states: &mut [u32],
     stack: &mut Stack<'_>,
 ) {
+    assert_eq!(simd.path(), Path::Avx2, "what makes the calls below sound");
     if states.len() < 16 {
         return portable::encode(table, groups, states, stack);
     }
@@ -26,7 +27,7 @@ pub(super) fn encode(
     let (rows, last) = groups.split_at(groups.len() / states.len() * states.len());
     portable::encode(table, last, states, stack);
     let rows = rows.as_chunks::<8>().0;
-    // SAFETY: the caller's `Simd` names AVX2.
+    // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     unsafe {
         match states.as_chunks_mut::<8>().0 {
             [a, b, c, d, e, f, g, h] => {
@@ -40,19 +41,20 @@ pub(super) fn encode(
 
 /// See [`portable::decode`].
 pub(super) fn decode(
-    _: Simd,
+    simd: Simd,
     table: &DecodeTable,
     words: &[u16],
     states: &mut [u32],
     found: &mut [u8],
 ) -> Option<usize> {
+    assert_eq!(simd.path(), Path::Avx2, "what makes the calls below sound");
     if states.len() < 16 {
         return portable::decode(table, words, states, found);
     }
     let whole = found.len() / states.len() * states.len();
     let (rows, last) = found.split_at_mut(whole);
     let rows = rows.as_chunks_mut::<8>().0;
-    // SAFETY: the caller's `Simd` names AVX2.
+    // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     let next = unsafe {
         match states.as_chunks_mut::<8>().0 {
             [a, b, c, d, e, f, g, h] => {

@@ -5,19 +5,24 @@
 use std::arch::x86_64::*;
 
 use super::{BITS, DecodeTable, ESCAPED, EncodeTable, LOWEST, SLOTS, Stack, portable};
-use crate::simd::Simd;
 use crate::simd::avx512::{
     gather_256, gather_4096, load, narrow_bytes, store, store_words, widen_bytes, widen_words,
 };
+use crate::simd::{Path, Simd};
 
 /// See [`portable::encode`].
 pub(super) fn encode(
-    _: Simd,
+    simd: Simd,
     table: &EncodeTable,
     groups: &[u8],
     states: &mut [u32],
     stack: &mut Stack<'_>,
 ) {
+    assert_eq!(
+        simd.path(),
+        Path::Avx512,
+        "what makes the calls below sound"
+    );
     if states.len() < 16 {
         return portable::encode(table, groups, states, stack);
     }
@@ -25,7 +30,7 @@ pub(super) fn encode(
     let (rows, last) = groups.split_at(groups.len() / states.len() * states.len());
     portable::encode(table, last, states, stack);
     let rows = rows.as_chunks::<16>().0;
-    // SAFETY: the caller's `Simd` names AVX-512.
+    // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     unsafe {
         match states.as_chunks_mut::<16>().0 {
             [a, b, c, d] if table.small => {
@@ -40,19 +45,24 @@ pub(super) fn encode(
 
 /// See [`portable::decode`].
 pub(super) fn decode(
-    _: Simd,
+    simd: Simd,
     table: &DecodeTable,
     words: &[u16],
     states: &mut [u32],
     found: &mut [u8],
 ) -> Option<usize> {
+    assert_eq!(
+        simd.path(),
+        Path::Avx512,
+        "what makes the calls below sound"
+    );
     if states.len() < 16 {
         return portable::decode(table, words, states, found);
     }
     let whole = found.len() / states.len() * states.len();
     let (rows, last) = found.split_at_mut(whole);
     let rows = rows.as_chunks_mut::<16>().0;
-    // SAFETY: the caller's `Simd` names AVX-512.
+    // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     let next = unsafe {
         match states.as_chunks_mut::<16>().0 {
             [a, b, c, d] => decode_rows::<4>(table, words, [a, b, c, d], rows),
