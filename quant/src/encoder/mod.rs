@@ -1,6 +1,8 @@
 //! The sending side.
 
 mod bucket;
+mod elements;
+mod groups;
 mod survey;
 
 use std::collections::BTreeMap;
