@@ -76,35 +76,30 @@ kernel! {
     /// Σ x², in double precision and eight lanes: one order of additions on every CPU, wide enough
     /// for its vectors.
     pub(crate) fn sum_of_squares(values: &[f32]) -> f64 {
-        let mut lanes = [0.0_f64; 8];
-        let (chunks, rest) = values.as_chunks::<8>();
-        for chunk in chunks {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(*value) * f64::from(*value);
-            }
-        }
-        for (lane, value) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(*value) * f64::from(*value);
-        }
-        lanes.iter().sum()
+        sum(values, |x| x * x)
     }
 }
 
 kernel! {
     /// Σ |x|, likewise.
     pub(crate) fn sum_of_magnitudes(values: &[f32]) -> f64 {
-        let mut lanes = [0.0_f64; 8];
-        let (chunks, rest) = values.as_chunks::<8>();
-        for chunk in chunks {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane += f64::from(value.abs());
-            }
-        }
-        for (lane, value) in lanes.iter_mut().zip(rest) {
-            *lane += f64::from(value.abs());
-        }
-        lanes.iter().sum()
+        sum(values, f64::abs)
     }
+}
+
+#[inline(always)]
+fn sum(values: &[f32], of: impl Fn(f64) -> f64) -> f64 {
+    let mut lanes = [0.0_f64; 8];
+    let (chunks, rest) = values.as_chunks::<8>();
+    for chunk in chunks {
+        for (lane, value) in lanes.iter_mut().zip(chunk) {
+            *lane += of(f64::from(*value));
+        }
+    }
+    for (lane, value) in lanes.iter_mut().zip(rest) {
+        *lane += of(f64::from(*value));
+    }
+    lanes.iter().sum()
 }
 
 #[cfg(test)]

@@ -18,12 +18,6 @@ const STRIDES: [u32; 16] = {
     strides
 };
 
-#[inline(always)]
-fn grid(bits: u32) -> f32 {
-    // The conversion is exact; through i32, which vectorises.
-    bits as i32 as f32 * (1.0 / 16_777_216.0)
-}
-
 /// A counter-based generator: the number of element *i* depends on the key and on *i* alone, so it
 /// can be computed in any order, by any number of lanes.
 ///
@@ -52,10 +46,10 @@ impl Rounding {
     /// 24 random bits. Two rounds of multiply and shift, with half of the key before each.
     #[inline(always)]
     pub(crate) fn bits(self, index: u32) -> u32 {
-        self.hash(index.wrapping_mul(STRIDE))
+        self.hash(index.wrapping_mul(STRIDE)) >> 8
     }
 
-    /// The bits of the element whose index times [`STRIDE`] is `place`.
+    /// The word of the element whose index times [`STRIDE`] is `place`.
     #[inline(always)]
     fn hash(self, place: u32) -> u32 {
         let mut x = place ^ self.key[0];
@@ -63,26 +57,27 @@ impl Rounding {
         x = x.wrapping_mul(0x7feb_352d);
         x ^= x >> 15;
         x = x.wrapping_add(self.key[1]).wrapping_mul(0x846c_a68b);
-        x ^= x >> 16;
-        x >> 8
+        x ^ x >> 16
     }
 
     /// Uniform in [0, 1) on a grid of 2⁻²⁴.
     #[inline(always)]
     pub(crate) fn uniform(self, index: u32) -> f32 {
-        grid(self.bits(index))
+        // The conversion is exact; through i32, which vectorises.
+        self.bits(index) as i32 as f32 * (1.0 / 16_777_216.0)
     }
 
-    /// The numbers of sixteen elements from `index` on.
+    /// Sixteen words of 32 random bits, those of the elements from `index` on: enough for 32 elements
+    /// that are rounded with 16 bits each.
     #[inline(always)]
-    pub(crate) fn uniforms(self, index: u32) -> [f32; 16] {
+    pub(crate) fn words(self, index: u32) -> [u32; 16] {
         let place = index.wrapping_mul(STRIDE);
         // Not `from_fn`, which is not always inlined.
-        let mut uniforms = [0.0; 16];
-        for (lane, uniform) in uniforms.iter_mut().enumerate() {
-            *uniform = grid(self.hash(place.wrapping_add(STRIDES[lane])));
+        let mut words = [0; 16];
+        for (word, stride) in words.iter_mut().zip(STRIDES) {
+            *word = self.hash(place.wrapping_add(stride));
         }
-        uniforms
+        words
     }
 }
 
@@ -102,9 +97,28 @@ mod tests {
             .collect()
     }
 
+    /// The halves of words, as stochastic rounding takes them.
+    fn halves(rounding: Rounding) -> Vec<f64> {
+        let rows = (0..1 << 18).step_by(32).map(|i| rounding.words(i));
+        let low = |word: &u32| f64::from(*word as u16) / 65_536.0;
+        let high = |word: &u32| f64::from(*word >> 16) / 65_536.0;
+        rows.flat_map(|row| {
+            row.iter()
+                .map(low)
+                .chain(row.iter().map(high))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+    }
+
     #[test]
     fn draws_are_uniform_and_neighbours_independent() {
-        let draws = draws(Rounding::new(7, ID));
+        let rounding = Rounding::new(7, ID);
+        are_uniform_and_independent(&draws(rounding));
+        are_uniform_and_independent(&halves(rounding));
+    }
+
+    fn are_uniform_and_independent(draws: &[f64]) {
         let n = draws.len() as f64;
         assert!(draws.iter().all(|u| (0.0..1.0).contains(u)));
         let mut histogram = [0.0; 64];

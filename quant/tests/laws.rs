@@ -137,17 +137,19 @@ proptest! {
     fn the_residual_is_what_the_frame_leaves(seed in 0u64..1000) {
         let layout = layout();
         for codec in codecs() {
-            let spec = spec(codec);
-            let Some(gains) = spec.gains().filter(|_| !codec.contains("momentum=0.9")) else {
+            if spec(codec).gains().is_none() || codec.contains("momentum=0.9") {
                 continue;
-            };
+            }
+            // So few elements may look unstable, and the guard would change α.
+            let separator = if codec.contains(':') { ',' } else { ':' };
+            let spec = spec(&format!("{codec}{separator}guard=off"));
+            let gains = spec.gains().expect("it has feedback");
             let mut encoder = Encoder::new(&spec, &layout, SEED);
             for step in 0..3 {
                 let gradient = gaussian(seed * 10 + step, ELEMENTS);
                 let before = encoder.residual().to_vec();
                 let mut frame = Vec::new();
                 let stats = encoder.encode(id(step, 0), 1, 0..ELEMENTS, &gradient, &mut frame);
-                prop_assert_eq!(stats.guarded_frames, 0);
                 let mut sent = vec![0.0; ELEMENTS];
                 let mut decoder = Decoder::new(&spec, &layout, SEED);
                 decoder.accumulate(&frame, id(step, 0), 0..ELEMENTS, 1.0, &mut sent).expect("it decodes");

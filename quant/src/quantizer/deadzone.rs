@@ -2,7 +2,7 @@
 //! mean square, values by least squares. The best rate inside error feedback, which makes
 //! unbiasedness unnecessary: at about one bit it loses half of what stochastic rounding does.
 
-use super::uniform::{round, truncate};
+use super::uniform::round;
 use super::{Extra, Group, Parameters, usable};
 use crate::coding::Alphabet;
 use crate::norm::Scale;
@@ -75,13 +75,12 @@ impl DeadZone {
             if *symbol != escape {
                 continue;
             }
-            let level = truncate(round((*value * per_step).clamp(-LEVEL_MAX, LEVEL_MAX)));
+            let (level, worth) = round((*value * per_step).clamp(-LEVEL_MAX, LEVEL_MAX));
             // Invariant: LEVEL_MAX fits.
             group
                 .extras
                 .extend_from_slice(&(level as i16).to_le_bytes());
-            let rest = *value - level as f32 * gain;
-            *value = rest;
+            *value -= worth * gain;
         }
     }
 }
@@ -118,11 +117,10 @@ kernel! {
         let zero = i32::from(levels);
         let one = |value: f32, symbol: &mut u8, products: &mut f32, squares: &mut f32| {
             let t = value * per_step;
-            let level = round(t.clamp(-most, most));
-            *products += t * level;
-            *squares += level * level;
+            let (level, worth) = round(t.clamp(-most, most));
+            *products += t * worth;
+            *squares += worth * worth;
             // The escape is the symbol above the largest level.
-            let level = truncate(level);
             let escape = i32::from(level.abs() > zero) * (2 * zero + 1);
             *symbol = if escape > 0 { escape } else { level + zero } as u8;
         };

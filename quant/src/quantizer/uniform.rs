@@ -66,14 +66,7 @@ impl Uniform {
         let (most, zero) = (levels, i32::from(self.levels));
         match self.rounding {
             Rounds::Stochastic => {
-                let scaled = Scaled {
-                    per_unit,
-                    unit: scale / levels,
-                    most,
-                    zero,
-                    rounding,
-                    carry: group.carry,
-                };
+                let scaled = Scaled::new(self.levels, scale, rounding, group.carry);
                 let ahead = group.ahead;
                 let runs = values.chunks(RUN).zip(symbols.chunks_mut(RUN));
                 let runs = runs.zip(group.residual.chunks_mut(RUN));
@@ -95,19 +88,81 @@ impl Uniform {
     }
 }
 
-/// What the stochastic kernel is told of a group.
+/// Elements that share a row of random words: one takes the low half of a word, one the high half.
+const ROW: usize = 32;
+
+/// What the stochastic kernel is told of a group: how values become numbers of a fixed point.
+///
+/// v is brought to v/unit + s in units of 2^−fraction, to the nearest, and a random number of so many
+/// bits is added; the integer part is then the symbol. 2s levels and their fractions have 20 bits
+/// together (16 for the fraction at most), so that the rounding of floats before is never seen: what
+/// is a level already stays one.
 #[derive(Clone, Copy, Debug)]
 struct Scaled {
+    /// 2^fraction / unit.
     per_unit: f32,
-    unit: f32,
+    /// What a value's number has added: s levels, and [`ANCHOR`].
+    middle: f32,
+    /// The number of the highest level.
     most: f32,
+    /// Bits of the fraction.
+    fraction: u32,
+    /// Level 0, as the bits of a number say it.
     zero: i32,
+    unit: f32,
     rounding: Rounding,
     carry: f32,
 }
 
+/// 2²³: between here and its double, floats are the integers, and their low bits count them.
+const ANCHOR: f32 = 8_388_608.0;
+
+impl Scaled {
+    fn new(levels: u8, scale: f32, rounding: Rounding, carry: f32) -> Self {
+        let s = f32::from(levels);
+        let fraction = (19 - levels.next_power_of_two().ilog2()).min(16);
+        let one = (1_u32 << fraction) as f32;
+        let unit = scale / s;
+        Self {
+            per_unit: one * (s / scale),
+            middle: ANCHOR + s * one,
+            most: ANCHOR + 2.0 * s * one,
+            fraction,
+            // Invariant: below 2^31, since ANCHOR's bits are.
+            zero: (ANCHOR.to_bits() >> fraction) as i32 + i32::from(levels),
+            unit,
+            rounding,
+            carry,
+        }
+    }
+
+    /// The symbol of v in the lowest byte, other bits above. `random` has as many bits as the fraction.
+    #[inline(always)]
+    fn symbol(&self, v: f32, random: u32) -> u32 {
+        // Clipping leaves values beyond the highest level.
+        let number = v * self.per_unit + self.middle;
+        let number = if number < self.most {
+            number
+        } else {
+            self.most
+        };
+        let number = if number > ANCHOR { number } else { ANCHOR };
+        (number.to_bits() + random) >> self.fraction
+    }
+
+    /// The halves of a word.
+    #[inline(always)]
+    fn random(&self, half: usize, word: u32) -> u32 {
+        if half == 0 {
+            word & ((1 << self.fraction) - 1)
+        } else {
+            word >> (32 - self.fraction)
+        }
+    }
+}
+
 kernel! {
-    /// The symbol of v is s ± ⌊|v|/unit + u⌋, u uniform in [0, 1); and what [`crate::values::remember`]
+    /// The symbol of v is s + ⌊v/unit + u⌋, u uniform in [0, 1); and what [`crate::values::remember`]
     /// does with it, at once.
     fn stochastic<const CARRIES: bool>(
         group: &Scaled,
@@ -117,39 +172,38 @@ kernel! {
         symbols: &mut [u8],
         residual: &mut [f32],
     ) -> Sums {
-        let Scaled { per_unit, unit, most, zero, rounding, carry } = *group;
+        let group = *group;
         let (mut errors, mut residuals) = ([0.0_f32; 16], [0.0_f32; 16]);
-        let (vs, v_rest) = values.as_chunks::<16>();
-        let (ss, s_rest) = symbols.as_chunks_mut::<16>();
-        let (hs, h_rest) = residual.as_chunks_mut::<16>();
-        let mut index = first;
-        for ((v, symbols), h) in vs.iter().zip(ss).zip(hs) {
-            let place = index.wrapping_sub(first) as usize;
-            prefetch(ahead[0], place);
-            prefetch(ahead[1], place);
-            let u = rounding.uniforms(index);
-            index = index.wrapping_add(16);
-            for i in 0..16 {
-                let level = stochastic_level(v[i], per_unit, u[i], most);
-                symbols[i] = (level + zero) as u8;
-                let error = v[i] - level as f32 * unit;
-                h[i] = if CARRIES { carry * h[i] + error } else { error };
+        let mut row = |random: &[u32; 16], half: usize, v: &[f32], symbols: &mut [u8], h: &mut [f32]| {
+            for (i, ((v, symbol), h)) in v.iter().zip(symbols).zip(h).enumerate() {
+                let found = group.symbol(*v, group.random(half, random[i]));
+                *symbol = found as u8;
+                let error = v - (found as i32 - group.zero) as f32 * group.unit;
+                *h = if CARRIES { group.carry * *h + error } else { error };
                 errors[i] += error * error;
                 if CARRIES {
-                    residuals[i] += h[i] * h[i];
+                    residuals[i] += *h * *h;
                 }
             }
-        }
-        for (i, ((v, symbol), h)) in v_rest.iter().zip(s_rest).zip(h_rest).enumerate() {
-            let u = rounding.uniform(index.wrapping_add(i as u32));
-            let level = stochastic_level(*v, per_unit, u, most);
-            *symbol = (level + zero) as u8;
-            let error = v - level as f32 * unit;
-            *h = if CARRIES { carry * *h + error } else { error };
-            errors[i] += error * error;
-            if CARRIES {
-                residuals[i] += *h * *h;
+        };
+        let (vs, v_rest) = values.as_chunks::<ROW>();
+        let (ss, s_rest) = symbols.as_chunks_mut::<ROW>();
+        let (hs, h_rest) = residual.as_chunks_mut::<ROW>();
+        let mut place = 0;
+        for ((v, symbols), h) in vs.iter().zip(ss).zip(hs) {
+            let random = group.rounding.words(first.wrapping_add(place as u32));
+            let (v, symbols, h) = (v.as_chunks::<16>().0, symbols.as_chunks_mut::<16>().0, h.as_chunks_mut::<16>().0);
+            for half in 0..2 {
+                prefetch(ahead[0], place + 16 * half);
+                prefetch(ahead[1], place + 16 * half);
+                row(&random, half, &v[half], &mut symbols[half], &mut h[half]);
             }
+            place += ROW;
+        }
+        let random = group.rounding.words(first.wrapping_add(place as u32));
+        let rest = v_rest.chunks(16).zip(s_rest.chunks_mut(16)).zip(h_rest.chunks_mut(16));
+        for (half, ((v, symbols), h)) in rest.enumerate() {
+            row(&random, half, v, symbols, h);
         }
         let error = add_lanes(errors);
         Sums {
@@ -164,7 +218,7 @@ kernel! {
     fn nearest(per_unit: f32, most: f32, zero: i32, values: &[f32], symbols: &mut [u8]) {
         for (value, symbol) in values.iter().zip(symbols) {
             let level = (value * per_unit).clamp(-most, most);
-            *symbol = (truncate(round(level)) + zero) as u8;
+            *symbol = (round(level).0 + zero) as u8;
         }
     }
 }
@@ -182,45 +236,20 @@ kernel! {
     ) {
         for (i, (value, symbol)) in (first..).zip(values.iter().zip(symbols)) {
             let level = value * per_unit + (rounding.uniform(i) - 0.5);
-            *symbol = (truncate(round(level.clamp(-most, most))) + zero) as u8;
+            *symbol = (round(level.clamp(-most, most)).0 + zero) as u8;
         }
     }
 }
 
-/// ±⌊|v|·per_unit + u⌋ with the sign of v, at most `most`: truncation rounds towards zero on both sides.
-/// Rounding of the product may lift the largest value past s, and clipping leaves larger ones.
+/// The nearest integer, ties to even, and its float. Of magnitudes beyond 2²², for which it does not
+/// hold, the result is some integer.
 #[inline(always)]
-#[allow(
-    unsafe_code,
-    reason = "without the checks of `as`, which take longer than all the rest"
-)]
-fn stochastic_level(v: f32, per_unit: f32, u: f32, most: f32) -> i32 {
-    let signed = f32::from_bits(u.to_bits() | v.to_bits() & 0x8000_0000);
-    let level = v * per_unit + signed;
-    let level = if level < most { level } else { most };
-    let level = if level > -most { level } else { -most };
-    // SAFETY: between −127 and 127; comparisons with NaN are false.
-    unsafe { level.to_int_unchecked() }
-}
-
-/// The integer part of a number of magnitude below 2¹⁵.
-#[inline(always)]
-#[allow(
-    unsafe_code,
-    reason = "without the checks of `as`, which take longer than all the rest"
-)]
-pub(super) fn truncate(x: f32) -> i32 {
-    let x = if x < 32_767.0 { x } else { 32_767.0 };
-    let x = if x > -32_767.0 { x } else { -32_767.0 };
-    // SAFETY: comparisons with NaN are false, so x is between the bounds.
-    unsafe { x.to_int_unchecked() }
-}
-
-/// The nearest integer, ties to even, of a number of magnitude below 2²²: beyond 1.5·2²³ floats are
-/// integers.
-#[inline(always)]
-pub(super) fn round(x: f32) -> f32 {
-    (x + 12_582_912.0) - 12_582_912.0
+pub(super) fn round(x: f32) -> (i32, f32) {
+    // Between 2²³ and 2²⁴ floats are the integers, and their bits count them.
+    const MIDDLE: f32 = 12_582_912.0;
+    let moved = x + MIDDLE;
+    let level = (moved.to_bits() as i32).wrapping_sub(MIDDLE.to_bits() as i32);
+    (level, moved - MIDDLE)
 }
 
 kernel! {

@@ -111,10 +111,7 @@ fn encode_rows<const K: usize>(
             }
             *height += full.count_ones() as usize;
             let rest = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x[k]), x[k], fits);
-            let quotient = divide(rest, slots);
-            let others = _mm256_sub_epi32(_mm256_set1_epi32(SLOTS as i32), slots);
-            let moved = _mm256_add_epi32(rest, _mm256_mullo_epi32(quotient, others));
-            x[k] = _mm256_add_epi32(moved, first);
+            x[k] = _mm256_add_epi32(spread(rest, slots), first);
         }
     }
     for (state, lanes) in states.into_iter().zip(x) {
@@ -122,19 +119,19 @@ fn encode_rows<const K: usize>(
     }
 }
 
-/// ⌊x/y⌋ for x < 2³¹ and a quotient below 2¹⁹. That of floats is off by one at most, since its relative
-/// error is below 2⁻²²; the remainder tells.
+/// ⌊x/y⌋ · SLOTS + x mod y for x < 2³¹, y < SLOTS and a quotient below 2¹⁹. That of floats has a
+/// relative error below 2⁻²²; a quarter less, and it is right or too small by one, which the remainder
+/// tells.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn divide(x: __m256i, y: __m256i) -> __m256i {
+fn spread(x: __m256i, y: __m256i) -> __m256i {
     let quotient = _mm256_div_ps(_mm256_cvtepi32_ps(x), _mm256_cvtepi32_ps(y));
-    let near = _mm256_cvttps_epi32(quotient);
-    let rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(near, y));
-    // A comparison that holds is −1.
-    let above = _mm256_srai_epi32::<31>(rest);
-    let within = _mm256_cmpgt_epi32(y, rest);
-    let below = _mm256_add_epi32(within, _mm256_set1_epi32(1));
-    _mm256_add_epi32(_mm256_add_epi32(near, above), below)
+    let quotient = _mm256_cvttps_epi32(_mm256_sub_ps(quotient, _mm256_set1_ps(0.25)));
+    let rest = _mm256_sub_epi32(x, _mm256_mullo_epi32(quotient, y));
+    let spread = _mm256_add_epi32(_mm256_slli_epi32::<{ BITS as i32 }>(quotient), rest);
+    let others = _mm256_sub_epi32(_mm256_set1_epi32(SLOTS as i32), y);
+    let enough = _mm256_cmpgt_epi32(y, rest);
+    _mm256_add_epi32(spread, _mm256_andnot_si256(enough, others))
 }
 
 #[target_feature(enable = "avx2,bmi2,popcnt")]

@@ -118,10 +118,7 @@ fn encode_rows<const K: usize, const SMALL: bool>(
             }
             *height += full.count_ones() as usize;
             let rest = _mm512_mask_srli_epi32::<16>(x[k], full, x[k]);
-            let quotient = divide(rest, slots);
-            let others = _mm512_sub_epi32(_mm512_set1_epi32(SLOTS as i32), slots);
-            let moved = _mm512_add_epi32(rest, _mm512_mullo_epi32(quotient, others));
-            x[k] = _mm512_add_epi32(moved, first);
+            x[k] = _mm512_add_epi32(spread(rest, slots), first);
         }
     }
     for (state, lanes) in states.into_iter().zip(x) {
@@ -129,19 +126,24 @@ fn encode_rows<const K: usize, const SMALL: bool>(
     }
 }
 
-/// ⌊x/y⌋ for x < 2³¹ and a quotient below 2¹⁹. That of floats is off by one at most, since its relative
-/// error is below 2⁻²²; the remainder tells.
+/// ⌊x/y⌋ · SLOTS + x mod y for x < 2³¹, y < SLOTS and a quotient below 2¹⁹. The reciprocal is the CPU's
+/// approximation and a step of Newton's method, so that the quotient's relative error is below 2⁻²²
+/// whatever the CPU approximates; a quarter less, and it is right or too small by one, which the
+/// remainder tells.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn divide(x: __m512i, y: __m512i) -> __m512i {
-    let quotient = _mm512_div_ps(_mm512_cvtepi32_ps(x), _mm512_cvtepi32_ps(y));
-    let near = _mm512_cvttps_epi32(quotient);
-    let rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(near, y));
-    let one = _mm512_set1_epi32(1);
-    let above = _mm512_cmplt_epi32_mask(rest, _mm512_setzero_si512());
-    let below = _mm512_cmpge_epi32_mask(rest, y);
-    let lowered = _mm512_mask_sub_epi32(near, above, near, one);
-    _mm512_mask_add_epi32(lowered, below, lowered, one)
+fn spread(x: __m512i, y: __m512i) -> __m512i {
+    let divisor = _mm512_cvtepi32_ps(y);
+    let near = _mm512_rcp14_ps(divisor);
+    let missing = _mm512_fnmadd_ps(divisor, near, _mm512_set1_ps(1.0));
+    let reciprocal = _mm512_fmadd_ps(near, missing, near);
+    let quotient = _mm512_fmsub_ps(_mm512_cvtepi32_ps(x), reciprocal, _mm512_set1_ps(0.25));
+    let quotient = _mm512_cvttps_epi32(quotient);
+    let rest = _mm512_sub_epi32(x, _mm512_mullo_epi32(quotient, y));
+    let spread = _mm512_add_epi32(_mm512_slli_epi32::<BITS>(quotient), rest);
+    let short = _mm512_cmpge_epi32_mask(rest, y);
+    let others = _mm512_sub_epi32(_mm512_set1_epi32(SLOTS as i32), y);
+    _mm512_mask_add_epi32(spread, short, spread, others)
 }
 
 /// The first 64 entries of a table.
