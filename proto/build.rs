@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Frames and models are megabytes: they are passed on without a copy.
         .bytes(".ecq.v1.FrameChunk.data")
         .bytes(".ecq.v1.ModelChunk.data")
+        .bytes(".ecq.v1.SnapshotChunk.data")
         .compile_fds(descriptors)?;
     Ok(())
 }

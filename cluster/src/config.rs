@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Millis, Step};
+use crate::id::{Millis, Rank, Step};
 
 /// A run, completely described. `config.toml` in the run directory holds exactly these keys.
 ///
@@ -17,6 +17,8 @@ pub struct RunConfig {
     pub name: String,
     /// Number of members.
     pub nodes: u32,
+    /// Fewest members that train; with fewer the run waits for nodes to come back.
+    pub min_nodes: u32,
     /// Data set.
     pub data: String,
     /// Where a node looks for the data set unless it was told otherwise.
@@ -34,8 +36,11 @@ pub struct RunConfig {
     /// Passes over the training set to train for; exclusive with `steps`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<u64>,
-    /// Samples a node takes a step.
+    /// Samples a node takes a step, unless `global-batch` is set.
     pub batch_size: u32,
+    /// Samples that all members together take a step, however many they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub global_batch: Option<u32>,
     /// Learning rate at the first step.
     pub lr: f64,
     /// How the learning rate moves over the run.
@@ -113,6 +118,20 @@ impl RunConfig {
             self.nodes.to_string(),
             "a run has 1 to 1024 nodes",
         )?;
+        let min_ok = (1..=self.nodes).contains(&self.min_nodes);
+        check(
+            min_ok,
+            "min-nodes",
+            self.min_nodes.to_string(),
+            "at least 1, and no more than nodes",
+        )?;
+        let global_ok = self.global_batch.is_none_or(|batch| batch >= self.nodes);
+        check(
+            global_ok,
+            "global-batch",
+            self.global_batch.unwrap_or_default().to_string(),
+            "at least 1 sample for each of the nodes",
+        )?;
         let hidden = format!("{:?}", self.hidden);
         check(
             self.hidden.iter().all(|w| *w > 0),
@@ -169,17 +188,33 @@ impl RunConfig {
         }
     }
 
-    /// Samples that all members together take a step.
-    pub fn samples_per_step(&self) -> u64 {
-        u64::from(self.nodes) * u64::from(self.batch_size)
+    /// Samples that a view of `members` takes a step.
+    pub fn samples_per_step(&self, members: u32) -> u64 {
+        let shares = u64::from(members) * u64::from(self.batch_size);
+        self.global_batch.map_or(shares, u64::from)
     }
 
-    /// Number of steps of the run over a training set of `samples`: the given number, or as many
-    /// as it takes for every sample to have been seen `epochs` times.
+    /// Where in a step's samples those of `rank` begin, and how many they are. A global batch is
+    /// shared as evenly as it goes; lower ranks have one more.
+    pub fn share(&self, rank: Rank, members: u32) -> (u64, u32) {
+        let Some(batch) = self.global_batch else {
+            return (
+                u64::from(rank) * u64::from(self.batch_size),
+                self.batch_size,
+            );
+        };
+        let (each, more) = (batch / members.max(1), batch % members.max(1));
+        let begin = u64::from(rank) * u64::from(each) + u64::from(rank.min(more));
+        (begin, each + u32::from(rank < more))
+    }
+
+    /// Number of steps of the run over a training set of `samples`: the given number, or as many as
+    /// it takes `nodes` members for every sample to have been seen `epochs` times. It stays the same
+    /// when members come and go.
     pub fn total_steps(&self, samples: u64) -> Step {
         self.steps.unwrap_or_else(|| {
             let seen = samples.saturating_mul(self.epochs.unwrap_or(1));
-            seen.div_ceil(self.samples_per_step()).max(1)
+            seen.div_ceil(self.samples_per_step(self.nodes)).max(1)
         })
     }
 
@@ -200,6 +235,7 @@ mod tests {
         RunConfig {
             name: "test".into(),
             nodes: 4,
+            min_nodes: 1,
             data: "mnist".into(),
             data_dir: None,
             model: "mlp".into(),
@@ -208,6 +244,7 @@ mod tests {
             steps: None,
             epochs: Some(5),
             batch_size: 64,
+            global_batch: None,
             lr: 0.1,
             lr_schedule: "linear".into(),
             momentum: 0.9,
@@ -235,9 +272,12 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         type Spoil = fn(&mut RunConfig);
-        let wrong: [(&str, Spoil); 12] = [
+        let wrong: [(&str, Spoil); 15] = [
             ("name", |c| c.name.clear()),
             ("nodes", |c| c.nodes = 0),
+            ("min-nodes", |c| c.min_nodes = 0),
+            ("min-nodes", |c| c.min_nodes = 5),
+            ("global-batch", |c| c.global_batch = Some(3)),
             ("hidden", |c| c.hidden = vec![0]),
             ("batch-size", |c| c.batch_size = 0),
             ("lr", |c| c.lr = f64::NAN),
@@ -254,6 +294,24 @@ mod tests {
             spoil(&mut config);
             let error = config.validate().expect_err(key).to_string();
             assert!(error.starts_with(key), "{key}: {error}");
+        }
+    }
+
+    #[test]
+    fn shares_cover_a_global_batch_once() {
+        let config = RunConfig {
+            global_batch: Some(64),
+            ..config()
+        };
+        for members in 1..=9 {
+            let mut next = 0;
+            for rank in 0..members {
+                let (begin, count) = config.share(rank, members);
+                assert_eq!(begin, next);
+                assert!((64 / members..=64 / members + 1).contains(&count));
+                next += u64::from(count);
+            }
+            assert_eq!(next, config.samples_per_step(members));
         }
     }
 

@@ -19,9 +19,10 @@
 //! clusters from one seed and check the invariants after each event: same replicas, rank order, no
 //! step lost or doubled, one durable history, no stranger's frame, nobody ahead, nobody hanging.
 //!
-//! What is here now is a cluster with a fixed set of members: it gathers, installs one view, trains
-//! and ends, and names whoever was lost. Views carry a number and a first step already, because a
-//! change of membership is the installation of the next one.
+//! Membership changes while training goes on. When a member is lost, or a node that follows the
+//! view has caught up, everybody stands still between two steps, and the next view begins where the
+//! one that came farthest stands: see [`coordinator`]. What was computed for a step that no member
+//! has applied is void, so that a replica is a function of the seed and of the history of views.
 
 pub mod config;
 pub mod coordinator;
@@ -30,15 +31,13 @@ pub mod message;
 pub mod node;
 pub mod sim;
 
-mod round;
-mod seats;
 mod view;
-mod vote;
 
 pub use config::{ConfigError, RunConfig};
 pub use id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 pub use message::{
-    Evaluation, Failure, Fingerprint, FrameKey, Hello, Refusal, StepReport, ToCoordinator, ToNode,
+    Evaluation, Failure, Fingerprint, FrameKey, Hello, Installation, Refusal, StepReport,
+    ToCoordinator, ToNode,
 };
-pub use round::Verdict;
+pub use node::Verdict;
 pub use view::{Member, View};

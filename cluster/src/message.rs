@@ -1,7 +1,7 @@
 //! What nodes and the coordinator say to each other, as domain types.
 
 use crate::id::{Digest, NodeId, Rank, Step, ViewNumber};
-use crate::view::View;
+use crate::view::{Member, View};
 
 /// First message of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,18 @@ pub enum ToCoordinator {
         /// Digest of the replica after it.
         digest: Digest,
     },
+    /// The step under way, which will not be applied before the next view is there.
+    Frozen {
+        /// The view whose members were asked.
+        view: ViewNumber,
+        /// The first step that is not applied.
+        next: Step,
+    },
+    /// A node that follows the view has applied what its members have.
+    CaughtUp {
+        /// The view.
+        view: ViewNumber,
+    },
     /// The stream from or to another member broke.
     PeerLost {
         /// The view in which it was a member.
@@ -56,6 +68,8 @@ pub enum ToCoordinator {
     },
     /// All steps are applied and, for rank 0, the model is delivered.
     Finished {
+        /// The view in which the node has finished.
+        view: ViewNumber,
         /// Number of steps applied.
         steps: Step,
         /// Digest of the final replica.
@@ -77,12 +91,45 @@ pub enum ToNode {
     },
     /// The node may not take part.
     Refused(Refusal),
-    /// A view is durable: train in it.
-    Install(View),
+    /// The view is about to change: apply nothing more, and answer with [`ToCoordinator::Frozen`].
+    Freeze {
+        /// The view in force, or the last that was announced.
+        view: ViewNumber,
+    },
+    /// A view is durable: apply what comes before its first step, then train in it.
+    Install(Installation),
+    /// Not a member yet: follow the view, with a snapshot from `donor`.
+    Follow {
+        /// The view.
+        view: View,
+        /// The member that is asked for the snapshot first.
+        donor: Rank,
+    },
+    /// Send contributions to this node too: it follows the view.
+    Observe {
+        /// The view.
+        view: ViewNumber,
+        /// The node.
+        observer: Member,
+    },
     /// All members have finished with the same replica; streams may be closed.
     End,
+    /// The run goes on without this node, which may come back as a new one.
+    Excluded(Failure),
     /// The run has failed.
     Abort(Failure),
+}
+
+/// How a view begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The view.
+    pub view: View,
+    /// Whether its members wait for more of them before they train.
+    pub hold: bool,
+    /// Members that lack contributions to the step before the first; this node has applied it and
+    /// forwards what it holds of it.
+    pub supply: Vec<Member>,
 }
 
 /// Why a node may not take part.

@@ -19,6 +19,8 @@ pub struct View {
     pub number: ViewNumber,
     /// The first step that this view makes.
     pub first_step: Step,
+    /// Samples that the run has consumed before it: where the members go on in the training set.
+    pub consumed: u64,
     /// The members; a member's index is its rank.
     pub members: Vec<Member>,
 }

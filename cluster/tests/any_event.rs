@@ -3,8 +3,8 @@
 use ecq_cluster::coordinator::{self, Coordinator};
 use ecq_cluster::node::{self, Node};
 use ecq_cluster::{
-    Digest, Failure, Fingerprint, FrameKey, Hello, Member, Refusal, RunConfig, ToCoordinator,
-    ToNode, View,
+    Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Member, Refusal, RunConfig,
+    ToCoordinator, ToNode, View,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -54,7 +54,11 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
         1 => (number(), small()).prop_map(|(view, rank)| {
             ToCoordinator::PeerLost { view, rank, reason: String::new() }
         }),
-        2 => digest().prop_map(|digest| ToCoordinator::Finished { steps: 1, digest }),
+        2 => (number(), digest()).prop_map(|(view, digest)| {
+            ToCoordinator::Finished { view, steps: 1, digest }
+        }),
+        4 => (number(), number()).prop_map(|(view, next)| ToCoordinator::Frozen { view, next }),
+        2 => number().prop_map(|view| ToCoordinator::CaughtUp { view }),
         1 => failure().prop_map(ToCoordinator::Leave),
     ]
 }
@@ -81,8 +85,17 @@ fn view() -> impl Strategy<Value = View> {
         View {
             number,
             first_step,
+            consumed: 0,
             members,
         }
+    })
+}
+
+fn installation() -> impl Strategy<Value = Installation> {
+    (view(), any::<bool>(), any::<bool>()).prop_map(|(view, hold, supply)| Installation {
+        supply: view.members.iter().filter(|_| supply).cloned().collect(),
+        view,
+        hold,
     })
 }
 
@@ -90,7 +103,14 @@ fn node_event() -> impl Strategy<Value = node::Event> {
     use node::Event;
     let said = prop_oneof![
         4 => (0..4_u64).prop_map(|node| ToNode::Welcome { node, config: String::new() }),
-        8 => view().prop_map(ToNode::Install),
+        8 => installation().prop_map(ToNode::Install),
+        4 => number().prop_map(|view| ToNode::Freeze { view }),
+        4 => (view(), small()).prop_map(|(view, donor)| ToNode::Follow { view, donor }),
+        2 => (number(), 0..4_u64).prop_map(|(view, node)| {
+            let observer = Member { node, address: String::new() };
+            ToNode::Observe { view, observer }
+        }),
+        1 => failure().prop_map(ToNode::Excluded),
         1 => Just(ToNode::Refused(Refusal::Full { nodes: 1 })),
         1 => Just(ToNode::End),
         1 => failure().prop_map(ToNode::Abort),
@@ -102,15 +122,22 @@ fn node_event() -> impl Strategy<Value = node::Event> {
         5 => prepared.prop_map(|(fingerprint, buckets, steps, digest_every)| Event::Prepared {
             fingerprint, buckets, steps, digest_every,
         }),
-        4 => Just(Event::Linked),
+        4 => number().prop_map(Event::Linked),
+        4 => (number(), small(), number())
+            .prop_map(|(view, rank, first)| Event::Opened { view, rank, first }),
+        4 => (number(), number(), digest())
+            .prop_map(|(view, next, digest)| Event::Snapshot { view, next, digest }),
+        1 => number().prop_map(|view| Event::NotFetched { view, reason: String::new() }),
         12 => frame.prop_map(|(view, step, rank, bucket)| {
             Event::Frame(FrameKey { view, step, rank, bucket })
         }),
-        6 => number().prop_map(Event::Contributed),
+        6 => (number(), number()).prop_map(|(view, step)| Event::Contributed { view, step }),
         4 => (number(), proptest::option::of(digest()))
             .prop_map(|(step, digest)| Event::Applied { step, digest }),
         2 => Just(Event::Delivered),
-        1 => small().prop_map(|rank| Event::PeerLost { rank, reason: String::new() }),
+        1 => (number(), small()).prop_map(|(view, rank)| {
+            Event::PeerLost { view, rank, reason: String::new() }
+        }),
         1 => Just(Event::CoordinatorLost(String::new())),
         1 => failure().prop_map(Event::Failed),
         4 => Just(Event::Tick),
@@ -120,6 +147,7 @@ fn node_event() -> impl Strategy<Value = node::Event> {
 const CONFIG: &str = r#"
 name = "any"
 nodes = 2
+min-nodes = 1
 data = ""
 model = ""
 hidden = []

@@ -200,11 +200,8 @@ impl Driver {
     }
 
     fn measure(&mut self, node: NodeId, words: NodeWords) -> std::io::Result<()> {
-        let Some(rank) = self.machine.view().and_then(|view| view.rank_of(node)) else {
-            return Ok(());
-        };
         match words {
-            NodeWords::Reports(reports) => self.metrics.report(rank, reports)?,
+            NodeWords::Reports(reports) => self.metrics.report(node, reports)?,
             NodeWords::Evaluation(evaluation) => {
                 tracing::debug!(
                     steps = evaluation.steps,
@@ -228,7 +225,7 @@ impl Driver {
                     Command::Send { to, message } => self.send(to, message),
                     Command::Persist(view) => {
                         self.history.append(&view)?;
-                        self.install(&view);
+                        self.install(&view)?;
                         self.handle(Event::Persisted(view.number));
                     }
                     Command::Explain(reason) => {
@@ -244,7 +241,10 @@ impl Driver {
 
     /// A session that does not fetch its words is as good as broken: its end will be heard.
     fn send(&mut self, to: NodeId, message: ToNode) {
-        let last = matches!(message, ToNode::Refused(_) | ToNode::Abort(_) | ToNode::End);
+        let last = matches!(
+            message,
+            ToNode::Refused(_) | ToNode::Excluded(_) | ToNode::Abort(_) | ToNode::End
+        );
         if let ToNode::Refused(refusal) = &message {
             tracing::warn!(node = to, "refused: {refusal}");
         }
@@ -257,7 +257,7 @@ impl Driver {
         }
     }
 
-    fn install(&mut self, view: &View) {
+    fn install(&mut self, view: &View) -> Result<(), CoordinatorError> {
         let deliverer = view.members.first().map(|member| member.node);
         let found = deliverer.and_then(|node| self.prepared.get(&node));
         let &Fingerprint {
@@ -266,15 +266,20 @@ impl Driver {
             ..
         } = found.expect("the members of a view are prepared");
         let steps = self.config.total_steps(samples);
-        let members = view.size();
-        self.metrics.begin(Dimensions {
-            members,
-            parameters,
-            samples,
-            steps,
-        });
+        if self.metrics.dimensions().is_none() {
+            self.metrics.begin(Dimensions {
+                parameters,
+                samples,
+                steps,
+            });
+        }
+        let members = view.members.iter().map(|member| member.node).collect();
+        self.metrics
+            .install(view.first_step, members)
+            .map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
         self.deliverer.send_replace(deliverer);
         self.publish();
+        Ok(())
     }
 
     fn publish(&self) {

@@ -34,7 +34,8 @@ impl History {
             })
             .collect();
         let line = serde_json::json!({
-            "view": view.number, "first_step": view.first_step, "members": members
+            "view": view.number, "first_step": view.first_step, "consumed": view.consumed,
+            "members": members
         });
         self.store(&format!("{line}\n"))
             .map_err(|e| unwritable(&self.dir.path(HISTORY), e))

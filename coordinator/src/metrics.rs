@@ -1,6 +1,6 @@
 //! How the run goes: members' reports put together, step by step.
 //!
-//! `metrics.jsonl` holds an object a line. For each step, once all members have reported it, in
+//! `metrics.jsonl` holds an object a line. For each step, once all members have reported it that are still there, in
 //! order: `step` (steps applied, from 1), `epoch`, `train_loss`, `train_accuracy`, `samples`,
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
 //! included), `gradient_norm` and `residual_norm` (root mean square over members), `residual_ratio`, `omega`,
@@ -12,12 +12,12 @@
 //! after the line of the last step before it: `step`, `test_loss`, `test_accuracy`, `wall_seconds`.
 //! What is not finite is null.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::time::Instant;
 
-use ecq_cluster::{Evaluation, Rank, Step, StepReport};
+use ecq_cluster::{Evaluation, NodeId, Step, StepReport};
 use serde::Serialize;
 
 use crate::error::CoordinatorError;
@@ -31,7 +31,6 @@ const STEPS_AHEAD_MAX: Step = 100_000;
 /// What must be known before a report means anything.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Dimensions {
-    pub(crate) members: u32,
     pub(crate) parameters: u64,
     /// Size of the training set.
     pub(crate) samples: u64,
@@ -79,7 +78,11 @@ pub(crate) struct Metrics {
     events: Events,
     dimensions: Option<Dimensions>,
     start: Instant,
-    open: BTreeMap<Step, BTreeMap<Rank, StepReport>>,
+    open: BTreeMap<Step, BTreeMap<NodeId, StepReport>>,
+    /// Who makes the steps from each of these on.
+    views: BTreeMap<Step, BTreeSet<NodeId>>,
+    /// The members of the last view: nobody waits for what others have not reported.
+    present: BTreeSet<NodeId>,
     /// Evaluations of steps that are still open, by number of steps.
     evaluations: BTreeMap<Step, Evaluation>,
     bytes_sent_total: f64,
@@ -98,6 +101,8 @@ impl Metrics {
             dimensions: None,
             start: Instant::now(),
             open: BTreeMap::new(),
+            views: BTreeMap::new(),
+            present: BTreeSet::new(),
             evaluations: BTreeMap::new(),
             bytes_sent_total: 0.0,
             consumed: 0,
@@ -112,6 +117,34 @@ impl Metrics {
         self.start = Instant::now();
     }
 
+    /// From `first_step` on these nodes make the steps; what others have made of them is void.
+    pub(crate) fn install(
+        &mut self,
+        first_step: Step,
+        members: BTreeSet<NodeId>,
+    ) -> io::Result<()> {
+        self.views.split_off(&first_step);
+        self.present.clone_from(&members);
+        self.views.insert(first_step, members);
+        match self.dimensions {
+            Some(dimensions) => self.settle(dimensions),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether everybody has reported `step` who made it and is still there. Of a step that only
+    /// members made who are gone since, there may be no report at all.
+    fn is_complete(&self, step: Step) -> bool {
+        let Some((_, members)) = self.views.range(..=step).next_back() else {
+            return false;
+        };
+        let reports = self.open.get(&step);
+        let is_past = self.views.range(step + 1..).next().is_some();
+        let mut awaited = members.intersection(&self.present);
+        (reports.is_some() || is_past)
+            && awaited.all(|node| reports.is_some_and(|reports| reports.contains_key(node)))
+    }
+
     pub(crate) fn dimensions(&self) -> Option<Dimensions> {
         self.dimensions
     }
@@ -123,16 +156,18 @@ impl Metrics {
     }
 
     /// Takes a member's reports; writes the steps that they complete.
-    pub(crate) fn report(&mut self, rank: Rank, reports: Vec<StepReport>) -> io::Result<()> {
+    pub(crate) fn report(&mut self, node: NodeId, reports: Vec<StepReport>) -> io::Result<()> {
         let Some(dimensions) = self.dimensions else {
             return Ok(());
         };
         let next = self.history.len() as Step;
         let last = dimensions.steps.min(next.saturating_add(STEPS_AHEAD_MAX));
         for report in reports {
-            if (next..last).contains(&report.step) {
+            let members = self.views.range(..=report.step).next_back();
+            let made = members.is_some_and(|(_, members)| members.contains(&node));
+            if made && (next..last).contains(&report.step) {
                 let step = self.open.entry(report.step).or_default();
-                step.insert(rank, report);
+                step.insert(node, report);
             }
         }
         self.settle(dimensions)
@@ -162,15 +197,11 @@ impl Metrics {
                 self.evaluated(evaluation)?;
                 continue;
             }
-            match self.open.first_entry() {
-                Some(first)
-                    if *first.key() == done && first.get().len() == dimensions.members as usize =>
-                {
-                    let reports = first.remove();
-                    self.step(dimensions, &reports)?;
-                }
-                _ => break,
+            if !self.is_complete(done) {
+                break;
             }
+            let reports = self.open.remove(&done).unwrap_or_default();
+            self.step(dimensions, &reports)?;
         }
         self.lines.flush()?;
         self.events.flush()
@@ -179,10 +210,10 @@ impl Metrics {
     fn step(
         &mut self,
         dimensions: Dimensions,
-        reports: &BTreeMap<Rank, StepReport>,
+        reports: &BTreeMap<NodeId, StepReport>,
     ) -> io::Result<()> {
         let reports: Vec<&StepReport> = reports.values().collect();
-        let members = reports.len() as f64;
+        let members = reports.len().max(1) as f64;
         let sum = |of: fn(&StepReport) -> f64| reports.iter().map(|r| of(r)).sum::<f64>();
         // Counts come from outside: their sum need not fit.
         let count = |of: fn(&StepReport) -> u64| {
@@ -268,6 +299,11 @@ impl Metrics {
         self.lines.flush()?;
         self.lines.get_ref().sync_all()?;
         self.events.sync()
+    }
+
+    /// Samples that all members together have taken.
+    pub(crate) fn consumed(&self) -> u64 {
+        self.consumed
     }
 
     /// Bytes that a node has sent on average.

@@ -7,11 +7,11 @@ fn metrics() -> (tempfile::TempDir, Metrics) {
     let dir = RunDir::take(temporary.path(), "").expect("it is new");
     let mut metrics = Metrics::create(&dir).expect("it is writable");
     metrics.begin(Dimensions {
-        members: 2,
         parameters: 100,
         samples: 20,
         steps: 3,
     });
+    metrics.install(0, [0, 1].into()).expect("written");
     (temporary, metrics)
 }
 
@@ -136,4 +136,34 @@ fn what_is_not_finite_is_null() {
         .expect("written");
     let text = std::fs::read_to_string(dir.path().join("metrics.jsonl")).expect("it is there");
     assert!(text.contains("\"train_loss\":null"), "{text}");
+}
+
+#[test]
+fn nobody_waits_for_the_reports_of_who_is_gone() {
+    let (_dir, mut metrics) = metrics();
+    metrics
+        .report(0, vec![report(0, 10.0, 0.0), report(1, 10.0, 0.0)])
+        .expect("written");
+    assert!(metrics.history.is_empty(), "node 1 may still report");
+    metrics.install(1, [0, 7].into()).expect("written");
+    assert_eq!(metrics.history.len(), 1, "it is gone");
+    metrics
+        .report(1, vec![report(1, 5.0, 0.0)])
+        .expect("written");
+    assert_eq!(metrics.history.len(), 1, "it does not make this step");
+    metrics
+        .report(7, vec![report(1, 20.0, 0.0)])
+        .expect("written");
+    assert_eq!(metrics.history[1].train_loss, 3.0);
+}
+
+#[test]
+fn a_step_of_which_nobody_is_left_holds_nothing_up() {
+    let (_dir, mut metrics) = metrics();
+    metrics.install(1, [7].into()).expect("written");
+    metrics
+        .report(7, vec![report(1, 5.0, 0.0)])
+        .expect("written");
+    assert_eq!(metrics.history.len(), 2);
+    assert!(metrics.history[0].train_loss.is_nan());
 }

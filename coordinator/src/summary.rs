@@ -63,6 +63,8 @@ impl Summary {
     /// The summary of a run that completed with this digest.
     pub(crate) fn new(config: &RunConfig, metrics: &Metrics, steps: Step, digest: Digest) -> Self {
         let history = &metrics.history;
+        // Steps of which nobody is left to report have no measures.
+        let reported = history.iter().filter(|metrics| metrics.samples() > 0);
         let mean = |values: Vec<f64>| {
             let count = values.len().max(1) as f64;
             values.into_iter().sum::<f64>() / count
@@ -70,16 +72,17 @@ impl Summary {
         let (parameters, samples) = metrics
             .dimensions()
             .map_or((0, 1), |d| (d.parameters, d.samples.max(1)));
-        let per_step = config.samples_per_step();
+        let per_step = config.samples_per_step(config.nodes);
         let epoch = usize::try_from(samples.div_ceil(per_step)).unwrap_or(usize::MAX);
         let last_epoch = &history[history.len().saturating_sub(epoch)..];
         let weight: f64 = last_epoch.iter().map(|m| m.samples() as f64).sum();
         let loss: f64 = last_epoch
             .iter()
+            .filter(|m| m.samples() > 0)
             .map(|m| m.train_loss * m.samples() as f64)
             .sum();
         let evaluation = metrics.evaluation.unwrap_or_default();
-        let bits_per_element = mean(history.iter().map(|m| m.bits_per_element).collect());
+        let bits_per_element = mean(reported.map(|m| m.bits_per_element).collect());
         Self {
             name: config.name.clone(),
             nodes: config.nodes,
@@ -89,7 +92,7 @@ impl Summary {
             seed: config.seed,
             parameters,
             steps,
-            epochs: (steps * per_step) as f64 / samples as f64,
+            epochs: metrics.consumed() as f64 / samples as f64,
             test_accuracy: evaluation.accuracy,
             test_loss: evaluation.loss,
             train_loss: loss / weight,

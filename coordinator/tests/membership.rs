@@ -2,7 +2,7 @@
 
 mod nodes;
 
-use ecq_cluster::{Digest, Failure, Hello, Refusal, ToCoordinator, ToNode};
+use ecq_cluster::{Digest, Failure, Hello, Refusal, ToCoordinator, ToNode, View};
 use ecq_coordinator::{CoordinatorError, Options, Service};
 use ecq_proto::v1::{NodeMessage, ReplicaDigest, node_message};
 use nodes::{Running, START, config, fingerprint, hello};
@@ -89,8 +89,12 @@ async fn who_does_not_fit_is_refused() {
 /// Expects the run to have failed, everywhere and with the same reason.
 async fn failed(running: Running, survivors: Vec<nodes::Node>, part: &str) -> Failure {
     for mut node in survivors {
-        let Some(ToNode::Abort(failure)) = node.hear().await else {
-            panic!("expected an abort")
+        let failure = loop {
+            match node.hear().await {
+                Some(ToNode::Freeze { .. }) => {}
+                Some(ToNode::Abort(failure) | ToNode::Excluded(failure)) => break failure,
+                other => panic!("expected the end, heard {other:?}"),
+            }
         };
         assert!(failure.to_string().contains(part), "{failure}");
         assert_eq!(node.hear().await, None, "the session ends with the abort");
@@ -105,12 +109,37 @@ async fn failed(running: Running, survivors: Vec<nodes::Node>, part: &str) -> Fa
     failure
 }
 
+/// Members are asked where they stand, and answer that at `next`; returns the view that follows.
+async fn change(members: &mut [nodes::Node], number: u64, next: u64) -> View {
+    for member in &mut *members {
+        let view = number;
+        assert_eq!(member.hear().await, Some(ToNode::Freeze { view }));
+        member.say(ToCoordinator::Frozen { view, next }).await;
+    }
+    let mut view = None;
+    for member in members {
+        view = Some(member.view().await);
+    }
+    view.expect("somebody is left")
+}
+
 #[tokio::test]
-async fn a_member_whose_session_breaks_fails_the_run() {
+async fn a_member_whose_session_breaks_is_left_out_of_the_next_view() {
     let running = Running::start(config(3)).await;
     let mut members = running.cluster(3).await;
     drop(members.remove(1));
-    let failure = failed(running, members, "rank 1 is lost").await;
+    let view = change(&mut members, 1, 1).await;
+    assert_eq!((view.number, view.first_step), (2, 1));
+    let nodes: Vec<_> = view.members.iter().map(|member| member.node).collect();
+    assert_eq!(nodes, [members[0].id, members[1].id]);
+    let history = std::fs::read_to_string(running.dir.path().join("run/history.jsonl"));
+    let history = history.expect("it is durable");
+    assert_eq!(history.lines().count(), 2, "{history}");
+    // The last one's loss is that of the run.
+    drop(members.pop());
+    assert_eq!(members[0].hear().await, Some(ToNode::Freeze { view: 2 }));
+    drop(members);
+    let failure = failed(running, Vec::new(), "rank 0 is lost").await;
     assert!(matches!(failure, Failure::MemberLost(_)));
 }
 
@@ -152,21 +181,23 @@ async fn replicas_that_differ_fail_the_run_with_both_digests() {
 }
 
 #[tokio::test]
-async fn a_peer_that_cannot_be_reached_is_named() {
+async fn a_broken_stream_is_a_reason_for_another_view() {
     let running = Running::start(config(2)).await;
-    let members = running.cluster(2).await;
+    let mut members = running.cluster(2).await;
     let lost = ToCoordinator::PeerLost {
         view: 1,
         rank: 1,
         reason: "cut".into(),
     };
     members[0].say(lost).await;
-    failed(
-        running,
-        members,
-        "rank 1 is lost: rank 0 cannot reach it (cut)",
-    )
-    .await;
+    let view = change(&mut members, 1, 0).await;
+    assert_eq!(
+        (view.number, view.members.len()),
+        (2, 2),
+        "streams are opened anew"
+    );
+    running.stop.cancel();
+    failed(running, members, "told to stop").await;
 }
 
 #[tokio::test]
@@ -193,6 +224,7 @@ async fn nonsense_costs_only_its_speaker() {
     let early = running.connect().await;
     early
         .say(ToCoordinator::Finished {
+            view: 1,
             steps: 2,
             digest: START,
         })
@@ -204,17 +236,13 @@ async fn nonsense_costs_only_its_speaker() {
         })
         .await;
     early.report(0, 1.0).await;
-    let mut members = running.cluster(1).await;
+    let members = running.cluster(1).await;
     members[0].say(ToCoordinator::Hello(hello())).await;
     members[0].say(ToCoordinator::Prepared(fingerprint())).await;
     members[0]
         .say(ToCoordinator::Leave(Failure::Fault("enough".into())))
         .await;
-    let Some(ToNode::Abort(failure)) = members[0].hear().await else {
-        panic!("the leave counts")
-    };
-    assert!(failure.to_string().contains("rank 0: enough"), "{failure}");
-    drop(running.end().await);
+    failed(running, Vec::new(), "rank 0: enough").await;
 }
 
 #[tokio::test]

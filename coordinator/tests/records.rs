@@ -63,7 +63,12 @@ async fn complete(members: &mut [Node], left_out: Left, reports: [Vec<StepReport
     delivered.expect("rank 0 delivers");
     for node in &*members {
         let (steps, digest) = (2, FINAL);
-        node.say(ToCoordinator::Finished { steps, digest }).await;
+        node.say(ToCoordinator::Finished {
+            view: 1,
+            steps,
+            digest,
+        })
+        .await;
     }
     for node in members {
         assert_eq!(node.hear().await, Some(ToNode::End));

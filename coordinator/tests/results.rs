@@ -32,6 +32,7 @@ async fn train(members: &[nodes::Node]) {
 async fn finish(members: &mut [nodes::Node]) {
     for node in &mut *members {
         node.say(ToCoordinator::Finished {
+            view: 1,
             steps: 2,
             digest: FINAL,
         })

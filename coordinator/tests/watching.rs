@@ -63,7 +63,8 @@ async fn a_failure_is_the_last_thing_that_is_seen() {
     let mut statuses = watch(&running).await;
     let mut members = running.cluster(2).await;
     drop(members.pop());
-    until(&mut statuses, "failed: rank 1 is lost").await;
-    assert_eq!(next(&mut statuses).await, None);
+    until(&mut statuses, "view 1 ends").await;
     drop(members);
+    until(&mut statuses, "failed: rank 0 is lost").await;
+    assert_eq!(next(&mut statuses).await, None);
 }

@@ -177,7 +177,7 @@ pub struct NodeArgs {
     /// Where the data set is on this machine
     #[arg(long, env = "ECQ_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Seconds to try to reach the coordinator, and later each peer
+    /// Seconds to try to reach the coordinator, at the start and when it is lost
     #[arg(
         long,
         env = "ECQ_CONNECT_TIMEOUT",

@@ -74,7 +74,8 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# ")?.strip_suffix(" ="))
         {
-            let value = if key == "steps" { "1" } else { "'x'" };
+            let number = ["steps", "global-batch"].contains(&key);
+            let value = if number { "1" } else { "'x'" };
             let with = format!("{key} = {value}");
             assert!(toml::from_str::<RunOptions>(&with).is_ok(), "{with}");
         }

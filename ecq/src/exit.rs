@@ -116,7 +116,9 @@ impl From<NodeError> for Failed {
             NodeError::Address(_) | NodeError::Config(_) | NodeError::Unsupported(_) => Code::Usage,
             NodeError::Unreachable { .. } | NodeError::Refused(_) => Code::Join,
             NodeError::Data(_) => Code::Data,
-            NodeError::Aborted(failure) | NodeError::Failed(failure) => of_failure(failure),
+            NodeError::Aborted(failure)
+            | NodeError::Failed(failure)
+            | NodeError::Excluded(failure) => of_failure(failure),
             NodeError::CoordinatorLost(_) => Code::Lost,
         };
         Self::new(code, error.to_string())

@@ -21,6 +21,9 @@ pub struct RunOptions {
     /// Number of nodes [default: 4]
     #[arg(long, short, env = "ECQ_NODES", value_name = "N")]
     pub nodes: Option<u32>,
+    /// Fewest nodes that train: with fewer left, the run waits until some come back [default: 1]
+    #[arg(long, env = "ECQ_MIN_NODES", value_name = "N")]
+    pub min_nodes: Option<u32>,
     /// Data set: digits (embedded), mnist or fashion-mnist [default: digits]
     #[arg(long, env = "ECQ_DATA", value_name = "SET")]
     pub data: Option<String>,
@@ -46,6 +49,10 @@ pub struct RunOptions {
     /// Samples a node takes a step [default: 64]
     #[arg(long, env = "ECQ_BATCH_SIZE", value_name = "B")]
     pub batch_size: Option<u32>,
+    /// Samples that all nodes together take a step, shared over whoever is there, instead of a batch
+    /// size for each
+    #[arg(long, env = "ECQ_GLOBAL_BATCH", value_name = "B")]
+    pub global_batch: Option<u32>,
     /// Learning rate at the first step [default: 0.1]
     #[arg(long, env = "ECQ_LR")]
     pub lr: Option<f64>,
@@ -100,6 +107,7 @@ impl RunOptions {
         Self {
             name: self.name.or(file.name),
             nodes: self.nodes.or(file.nodes),
+            min_nodes: self.min_nodes.or(file.min_nodes),
             data: self.data.or(file.data),
             data_dir: self.data_dir.or(file.data_dir),
             model: self.model.or(file.model),
@@ -108,6 +116,7 @@ impl RunOptions {
             steps,
             epochs,
             batch_size: self.batch_size.or(file.batch_size),
+            global_batch: self.global_batch.or(file.global_batch),
             lr: self.lr.or(file.lr),
             lr_schedule: self.lr_schedule.or(file.lr_schedule),
             momentum: self.momentum.or(file.momentum),
@@ -139,12 +148,14 @@ impl RunOptions {
             .or(if self.steps.is_none() { Some(30) } else { None });
         let config = RunConfig {
             nodes: self.nodes.unwrap_or(4),
+            min_nodes: self.min_nodes.unwrap_or(1),
             data_dir: self.data_dir,
             hidden: self.hidden.unwrap_or_else(|| vec![256, 128]),
             codec,
             steps: self.steps,
             epochs,
             batch_size: self.batch_size.unwrap_or(64),
+            global_batch: self.global_batch,
             lr: self.lr.unwrap_or(0.1),
             lr_schedule: self.lr_schedule.unwrap_or_else(|| "linear".to_owned()),
             momentum: self.momentum.unwrap_or(0.9),

@@ -49,6 +49,11 @@ impl Sgd {
     pub fn state(&self) -> &[f32] {
         &self.velocity
     }
+
+    /// The same, to take over another replica's.
+    pub fn state_mut(&mut self) -> &mut [f32] {
+        &mut self.velocity
+    }
 }
 
 /// How the learning rate moves over a run.

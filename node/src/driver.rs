@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use ecq_cluster::node::{Command, Ending, Event, Node};
 use ecq_cluster::{
-    Digest, Evaluation, Failure, FrameKey, Hello, Millis, NodeId, Rank, RunConfig, Step,
-    StepReport, ToCoordinator, ToNode, View,
+    Digest, Evaluation, Failure, FrameKey, Hello, Member, Millis, NodeId, Rank, RunConfig, Step,
+    StepReport, ToCoordinator, ToNode, Verdict, View, ViewNumber,
 };
 use ecq_proto::NodeWords;
 use tokio::net::TcpListener;
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address;
 use crate::error::NodeError;
-use crate::exchange::{self, Broadcast, Gate, Incoming, Meter, Plan};
+use crate::exchange::{self, Broadcast, Gate, Incoming, Meter, Plan, Snapshot, Source, Wanted};
+use crate::frames::Frames;
 use crate::session::Session;
 use crate::telemetry::{FLUSH_INTERVAL, Telemetry};
 use crate::trainer::{Order, Trainer};
@@ -39,20 +40,45 @@ pub(crate) enum Input {
     /// Data and replica are ready, or are not to be had.
     Prepared(Box<Result<Workload, NodeError>>),
     /// Streams to the others are open, or one cannot be opened.
-    Linked(Result<Broadcast, (Rank, String)>),
+    Linked {
+        view: ViewNumber,
+        result: Result<Broadcast, (Rank, String)>,
+    },
+    /// A member has opened its stream to this node, which follows the view.
+    Opened {
+        view: ViewNumber,
+        rank: Rank,
+        first: Step,
+    },
+    /// Somebody who follows the view asks for a snapshot.
+    Wanted(Wanted),
+    /// The snapshot that was asked for.
+    Snapshot {
+        view: ViewNumber,
+        result: Result<Snapshot, String>,
+    },
     /// A frame of another member.
     Frame(FrameKey, Bytes),
     /// A stream from or to another member broke.
-    PeerLost { rank: Rank, reason: String },
+    PeerLost {
+        view: ViewNumber,
+        rank: Rank,
+        reason: String,
+    },
     /// A member has received all of the stream to it, which has ended.
-    Received { rank: Rank },
+    Received { view: ViewNumber, rank: Rank },
     /// The own contribution is on its way.
-    Contributed(Step),
-    /// A step is applied.
+    Contributed {
+        view: ViewNumber,
+        step: Step,
+        rank: Rank,
+        frames: Vec<Bytes>,
+    },
+    /// A step is applied; with a report if this node has contributed.
     Applied {
         step: Step,
         digest: Option<Digest>,
-        report: StepReport,
+        report: Option<StepReport>,
     },
     /// The model on the test split.
     Evaluated(Evaluation),
@@ -62,6 +88,17 @@ pub(crate) enum Input {
     Delivered(Result<(), String>),
     /// The trainer cannot go on.
     Failed(Failure),
+}
+
+/// What the driver must know of the workload, which is the trainer's.
+#[derive(Clone, Debug, Default)]
+struct Facts {
+    run: String,
+    steps: Step,
+    frame_bytes_max: u64,
+    chunks_max: usize,
+    replica_bytes: usize,
+    lease: Duration,
 }
 
 /// A node at work.
@@ -77,15 +114,17 @@ pub(crate) struct Driver {
     events: mpsc::Sender<Input>,
     inputs: mpsc::Receiver<Input>,
     id: NodeId,
-    steps: Step,
-    /// Ready before there is a view, and with the trainer from then on.
-    workload: Option<Workload>,
+    facts: Facts,
     trainer: Option<orders::Sender<Order>>,
-    frames: BTreeMap<FrameKey, Bytes>,
+    frames: Frames,
     /// Members that have not confirmed our last contribution.
     unconfirmed: BTreeSet<Rank>,
     /// The last step's end, held back until all have: only then are its bytes counted.
-    last_step: Option<(Step, Option<Digest>, StepReport)>,
+    last_step: Option<(Step, Option<Digest>, Option<StepReport>)>,
+    /// The snapshot that has arrived last.
+    snapshot: Option<Snapshot>,
+    /// This node's ranks in the views that it has been a member of.
+    ranks: BTreeMap<ViewNumber, Rank>,
     digest: Option<Digest>,
     /// Why this node cannot go on, in more detail than the others are told.
     fault: Option<NodeError>,
@@ -128,12 +167,13 @@ impl Driver {
             events,
             inputs,
             id: 0,
-            steps: 0,
-            workload: None,
+            facts: Facts::default(),
             trainer: None,
-            frames: BTreeMap::new(),
+            frames: Frames::default(),
             unconfirmed: BTreeSet::new(),
             last_step: None,
+            snapshot: None,
+            ranks: BTreeMap::new(),
             digest: None,
             fault: None,
         })
@@ -161,6 +201,7 @@ impl Driver {
                 }
                 () = tokio::time::sleep_until(deadline.into()) => Some(Event::Tick),
             };
+            let event = event.or_else(|| self.last_step());
             if let Some(event) = event {
                 let now = self.start.elapsed().as_millis() as Millis;
                 self.machine.handle(now, event, &mut self.commands);
@@ -172,8 +213,11 @@ impl Driver {
     fn hear(&mut self, input: Input) -> Option<Event> {
         Some(match input {
             Input::Said(message) => {
-                if let ToNode::Welcome { node, .. } = &message {
-                    self.id = *node;
+                match &message {
+                    ToNode::Welcome { node, .. } => self.id = *node,
+                    // Who has not confirmed anything by now may never do.
+                    ToNode::Install(_) => self.unconfirmed.clear(),
+                    _ => {}
                 }
                 Event::Message(message)
             }
@@ -182,29 +226,70 @@ impl Driver {
                 Ok(workload) => self.prepared(workload),
                 Err(error) => self.failed(error),
             },
-            Input::Linked(Ok(broadcast)) => self.linked(broadcast)?,
-            Input::Linked(Err((rank, reason))) | Input::PeerLost { rank, reason } => {
-                Event::PeerLost { rank, reason }
+            Input::Linked {
+                view,
+                result: Ok(broadcast),
+            } => self.linked(view, broadcast)?,
+            Input::Linked {
+                view,
+                result: Err((rank, reason)),
+            } => Event::PeerLost { view, rank, reason },
+            Input::Opened { view, rank, first } => Event::Opened { view, rank, first },
+            Input::Wanted(wanted) => {
+                self.order(Order::Give(wanted));
+                return None;
             }
+            Input::Snapshot {
+                view,
+                result: Ok(snapshot),
+            } => {
+                let (next, digest) = (snapshot.next, snapshot.digest);
+                self.snapshot = Some(snapshot);
+                Event::Snapshot { view, next, digest }
+            }
+            Input::Snapshot {
+                view,
+                result: Err(reason),
+            } => Event::NotFetched { view, reason },
             Input::Frame(key, frame) => {
-                self.frames.entry(key).or_insert(frame);
+                self.frames.insert(key, frame);
                 Event::Frame(key)
             }
-            Input::Contributed(step) => Event::Contributed(step),
+            Input::PeerLost { view, rank, reason } => {
+                self.confirmed(view, rank);
+                Event::PeerLost { view, rank, reason }
+            }
+            Input::Received { view, rank } => {
+                self.confirmed(view, rank);
+                return None;
+            }
+            Input::Contributed {
+                view,
+                step,
+                rank,
+                frames,
+            } => {
+                for (bucket, frame) in (0..).zip(frames) {
+                    let key = FrameKey {
+                        view,
+                        step,
+                        rank,
+                        bucket,
+                    };
+                    self.frames.insert(key, frame);
+                }
+                Event::Contributed { view, step }
+            }
             Input::Applied {
                 step,
                 digest,
                 report,
             } => {
-                if step + 1 == self.steps {
+                if step + 1 == self.facts.steps {
                     self.last_step = Some((step, digest, report));
-                    return self.last_step();
+                    return None;
                 }
                 self.applied(step, digest, report)
-            }
-            Input::Received { rank } => {
-                self.unconfirmed.remove(&rank);
-                return self.last_step();
             }
             Input::Evaluated(evaluation) => {
                 self.report();
@@ -226,10 +311,23 @@ impl Driver {
         })
     }
 
-    fn applied(&mut self, step: Step, digest: Option<Digest>, report: StepReport) -> Event {
-        self.telemetry.push(report);
+    fn applied(&mut self, step: Step, digest: Option<Digest>, report: Option<StepReport>) -> Event {
+        if let Some(report) = report {
+            self.telemetry.push(report);
+        }
         self.digest = digest.or(self.digest);
         Event::Applied { step, digest }
+    }
+
+    /// Nothing more is to be expected of the stream to a member of the view.
+    fn confirmed(&mut self, view: ViewNumber, rank: Rank) {
+        if self
+            .machine
+            .view()
+            .is_some_and(|(current, _)| current.number == view)
+        {
+            self.unconfirmed.remove(&rank);
+        }
     }
 
     /// The end of the last step, once it is applied here and everybody has our contribution to it.
@@ -247,7 +345,14 @@ impl Driver {
             digest = fingerprint.replica.short(),
             "prepared"
         );
-        self.steps = workload.steps;
+        self.facts = Facts {
+            run: workload.config.name.clone(),
+            steps: workload.steps,
+            frame_bytes_max: workload.frame_bytes_max() as u64,
+            chunks_max: workload.chunks_max(),
+            replica_bytes: workload.replica.bytes(),
+            lease: Duration::from_millis(workload.config.lease()),
+        };
         let event = Event::Prepared {
             fingerprint,
             // Invariant: buckets of 2^20 elements; a model of 2^52 parameters does not fit here.
@@ -255,24 +360,28 @@ impl Driver {
             steps: workload.steps,
             digest_every: workload.config.digest_every,
         };
-        self.workload = Some(workload);
-        event
-    }
-
-    fn linked(&mut self, broadcast: Broadcast) -> Option<Event> {
-        let (view, rank) = self.machine.view()?;
-        let workload = self.workload.take()?;
-        let events = self.events.clone();
-        match Trainer::spawn(workload, rank, view.size(), broadcast, events) {
+        match Trainer::spawn(workload, self.events.clone()) {
             Ok(orders) => {
                 self.trainer = Some(orders);
-                Some(Event::Linked)
+                event
             }
             Err(error) => {
                 let text = format!("cannot start the trainer's thread: {error}");
-                Some(Event::Failed(Failure::Fault(text)))
+                Event::Failed(Failure::Fault(text))
             }
         }
+    }
+
+    fn linked(&mut self, number: ViewNumber, broadcast: Broadcast) -> Option<Event> {
+        let (view, rank) = self.machine.view()?;
+        let rank = rank.filter(|_| view.number == number)?;
+        let view = view.clone();
+        self.order(Order::Enter {
+            view,
+            rank,
+            broadcast,
+        });
+        Some(Event::Linked(number))
     }
 
     fn failed(&mut self, error: NodeError) -> Event {
@@ -293,19 +402,46 @@ impl Driver {
                 }
                 Command::Prepare { config } => self.prepare(config),
                 Command::Link(view) => self.link(view),
+                Command::Follow(view) => {
+                    self.frames.clear();
+                    self.open(&view, None);
+                }
+                Command::Fetch {
+                    view,
+                    from,
+                    at_least,
+                } => self.fetch(view, from.address, at_least),
+                Command::Adopt { .. } => {
+                    if let Some(snapshot) = self.snapshot.take() {
+                        self.digest = Some(snapshot.digest);
+                        self.order(Order::Adopt(snapshot));
+                    }
+                }
+                Command::Stream { to, first } => {
+                    if let Some(plan) = self.plan() {
+                        let observer = exchange::stream(plan, to, first, &self.meter);
+                        self.order(Order::Stream(observer));
+                    }
+                }
+                Command::Supply { step, to } => self.supply(step, &to),
                 Command::Compute(step) => self.order(Order::Compute(step)),
                 Command::Keep(_) => {}
                 Command::Drop(key, verdict) => {
                     tracing::debug!(?key, ?verdict, "a frame does not count");
-                    if verdict != ecq_cluster::Verdict::Duplicate {
-                        self.frames.remove(&key);
+                    if matches!(
+                        verdict,
+                        Verdict::Foreign | Verdict::Unknown | Verdict::Early
+                    ) {
+                        self.frames.remove(key);
                     }
                 }
-                Command::Apply { step, digest } => {
-                    let frames = self.take_frames(step);
+                Command::Apply { view, step, digest } => {
+                    let frames = self.frames.of_step(view, step);
+                    let members = frames.keys().map(|(rank, _)| rank + 1).max().unwrap_or(0);
                     self.order(Order::Apply {
                         step,
                         digest,
+                        members,
                         frames,
                     });
                 }
@@ -328,41 +464,95 @@ impl Driver {
         });
     }
 
-    fn link(&mut self, view: View) {
-        let (Some(workload), Some((_, rank))) = (&self.workload, self.machine.view()) else {
-            return;
-        };
-        self.unconfirmed = (0..view.size()).filter(|member| *member != rank).collect();
+    /// Lets frames of a view in.
+    fn open(&self, view: &View, rank: Option<Rank>) {
         self.incoming.open(Gate {
-            run: workload.config.name.clone(),
+            run: self.facts.run.clone(),
             view: view.number,
             members: view.size(),
             rank,
-            frame_bytes_max: workload.frame_bytes_max() as u64,
-        });
-        let plan = Plan {
-            run: workload.config.name.clone(),
-            view,
-            rank,
-            chunks: workload.chunks_max(),
-            patience: self.options.connect_timeout,
-        };
-        let (meter, events) = (self.meter.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let linked = exchange::link(plan, &meter, &events).await;
-            let _driver_is_gone = events.send(Input::Linked(linked)).await;
+            frame_bytes_max: self.facts.frame_bytes_max,
         });
     }
 
-    fn take_frames(&mut self, step: Step) -> BTreeMap<(Rank, u32), Bytes> {
-        let (taken, kept) = std::mem::take(&mut self.frames)
-            .into_iter()
-            .partition::<BTreeMap<_, _>, _>(|(key, _)| key.step == step);
-        self.frames = kept;
-        taken
-            .into_iter()
-            .map(|(key, frame)| ((key.rank, key.bucket), frame))
-            .collect()
+    /// What the streams of this member have in common.
+    fn plan(&self) -> Option<Plan> {
+        let (view, rank) = self.machine.view()?;
+        Some(Plan {
+            run: self.facts.run.clone(),
+            view: view.number,
+            rank: rank?,
+            chunks: self.facts.chunks_max,
+            // Whoever cannot be reached for so long is lost anyway.
+            patience: self.facts.lease,
+        })
+    }
+
+    fn link(&mut self, view: View) {
+        let rank = view.rank_of(self.id);
+        self.ranks.extend(rank.map(|rank| (view.number, rank)));
+        self.open(&view, rank);
+        let Some(plan) = self.plan() else {
+            return;
+        };
+        self.unconfirmed = (0..view.size())
+            .filter(|member| Some(*member) != rank)
+            .collect();
+        let (meter, events) = (self.meter.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = exchange::link(plan, view.members, &meter, &events).await;
+            let view = view.number;
+            let _driver_is_gone = events.send(Input::Linked { view, result }).await;
+        });
+    }
+
+    fn fetch(&self, view: ViewNumber, address: String, at_least: Step) {
+        let source = Source {
+            run: self.facts.run.clone(),
+            address,
+            at_least,
+            bytes: self.facts.replica_bytes,
+            patience: self.facts.lease,
+        };
+        let (meter, events) = (self.meter.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = exchange::fetch(source, &meter).await;
+            let _driver_is_gone = events.send(Input::Snapshot { view, result }).await;
+        });
+    }
+
+    /// Forwards what is held of a step to members that lack it and are still in the view in which it
+    /// was made. One that cannot be reached counts as lost in the view that begins.
+    fn supply(&self, step: Step, to: &[Member]) {
+        let (Some(plan), Some((next, _))) = (self.plan(), self.machine.view()) else {
+            return;
+        };
+        for (view, frames) in self.frames.held(step) {
+            let Some(rank) = self.ranks.get(&view).copied() else {
+                continue;
+            };
+            for member in to {
+                let plan = Plan {
+                    view,
+                    rank,
+                    ..plan.clone()
+                };
+                let (frames, address) = (frames.clone(), member.address.clone());
+                let (meter, events) = (self.meter.clone(), self.events.clone());
+                let (number, lost) = (next.number, next.rank_of(member.node));
+                tokio::spawn(async move {
+                    let done = exchange::supply(plan, frames, &address, &meter).await;
+                    if let (Err(reason), Some(rank)) = (done, lost) {
+                        let lost = Input::PeerLost {
+                            view: number,
+                            rank,
+                            reason,
+                        };
+                        let _driver_is_gone = events.send(lost).await;
+                    }
+                });
+            }
+        }
     }
 
     /// The trainer ends only after the driver, or after it has reported a failure.
@@ -392,27 +582,24 @@ impl Driver {
     }
 
     async fn conclude(self, result: Result<Step, Ending>) -> Result<Report, NodeError> {
-        let rank = self.machine.view().map_or(0, |(_, rank)| rank);
+        let rank = self.machine.view().and_then(|(_, rank)| rank);
         self.session.close().await;
-        match (result, self.digest) {
-            (Ok(steps), Some(digest)) => {
-                tracing::info!(steps, digest = digest.short(), "finished");
+        match result {
+            Ok(steps) => {
+                let digest = self.digest;
+                let shown = digest.map_or_else(String::new, |digest| digest.short());
+                tracing::info!(steps, digest = shown, "finished");
                 Ok(Report {
                     rank,
                     steps,
                     digest,
                 })
             }
-            (Ok(_), None) => {
-                let text = "the coordinator ended the run before this node took part";
-                Err(NodeError::CoordinatorLost(text.to_owned()))
-            }
-            (Err(Ending::Refused(refusal)), _) => Err(NodeError::Refused(refusal)),
-            (Err(Ending::Aborted(failure)), _) => Err(NodeError::Aborted(failure)),
-            (Err(Ending::CoordinatorLost(reason)), _) => Err(NodeError::CoordinatorLost(reason)),
-            (Err(Ending::Failed(failure)), _) => {
-                Err(self.fault.unwrap_or(NodeError::Failed(failure)))
-            }
+            Err(Ending::Refused(refusal)) => Err(NodeError::Refused(refusal)),
+            Err(Ending::Excluded(failure)) => Err(NodeError::Excluded(failure)),
+            Err(Ending::Aborted(failure)) => Err(NodeError::Aborted(failure)),
+            Err(Ending::CoordinatorLost(reason)) => Err(NodeError::CoordinatorLost(reason)),
+            Err(Ending::Failed(failure)) => Err(self.fault.unwrap_or(NodeError::Failed(failure))),
         }
     }
 }

@@ -39,6 +39,9 @@ pub enum NodeError {
     /// The data set could not be loaded.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The run goes on without this node.
+    #[error("the run goes on without this node: {0}")]
+    Excluded(Failure),
     /// The run failed elsewhere.
     #[error("the run failed: {0}")]
     Aborted(Failure),
@@ -54,7 +57,9 @@ impl NodeError {
     /// What the others are told when this node leaves because of it.
     pub(crate) fn as_failure(&self) -> Failure {
         match self {
-            Self::Failed(failure) | Self::Aborted(failure) => failure.clone(),
+            Self::Failed(failure) | Self::Aborted(failure) | Self::Excluded(failure) => {
+                failure.clone()
+            }
             other => Failure::Fault(other.to_string()),
         }
     }

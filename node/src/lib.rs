@@ -23,6 +23,7 @@ mod deliver;
 mod driver;
 mod error;
 mod exchange;
+mod frames;
 mod replica;
 mod session;
 mod telemetry;
@@ -54,28 +55,46 @@ pub struct Options {
     pub rank: Option<Rank>,
     /// Where the data set is, if not where the run's configuration says.
     pub data_dir: Option<PathBuf>,
-    /// How long to try to reach the coordinator, and later each peer.
+    /// How long to try to reach the coordinator, at the start and when it is lost.
     pub connect_timeout: Duration,
 }
 
 /// What a node did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Its rank in the last view.
-    pub rank: Rank,
+    /// Its rank in the last view, if it was a member.
+    pub rank: Option<Rank>,
     /// Number of steps applied.
     pub steps: Step,
-    /// Digest of its final replica.
-    pub digest: Digest,
+    /// Digest of its final replica, if it had one of the run's.
+    pub digest: Option<Digest>,
 }
 
 /// Takes part in a run until its end; `stop` makes the node leave.
+///
+/// A node that the others have gone on without, because it was frozen or cut off, comes back as a
+/// new one: with a member's replica, and without a residual.
 pub async fn run(options: Options, stop: CancellationToken) -> Result<Report, NodeError> {
-    let driver = tokio::select! {
-        driver = driver::Driver::start(options) => driver?,
-        () = stop.cancelled() => {
-            return Err(NodeError::Failed(Failure::Stopped("told to stop".to_owned())));
+    let mut loss = None;
+    loop {
+        let driver = tokio::select! {
+            driver = driver::Driver::start(options.clone()) => driver,
+            () = stop.cancelled() => {
+                return Err(NodeError::Failed(Failure::Stopped("told to stop".to_owned())));
+            }
+        };
+        let driver = match (driver, loss.take()) {
+            (Ok(driver), _) => driver,
+            // Nobody answers any more: how that began says more.
+            (Err(NodeError::Unreachable { .. }), Some(loss)) => return Err(loss),
+            (Err(error), _) => return Err(error),
+        };
+        match driver.run(stop.clone()).await {
+            Err(error @ (NodeError::Excluded(_) | NodeError::CoordinatorLost(_))) => {
+                tracing::warn!("{error}; trying to come back");
+                loss = Some(error);
+            }
+            ended => return ended,
         }
-    };
-    driver.run(stop).await
+    }
 }

@@ -5,14 +5,14 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ecq_cluster::{Digest, Evaluation, Failure, Rank, Step, StepReport};
+use ecq_cluster::{Evaluation, Failure, Rank, RunConfig, Step, StepReport, View};
 use ecq_nn::{Batch, Loss, Sampler};
 use ecq_quant::{Aggregator, BucketFrames, Decoder, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
 
 use crate::deliver;
 use crate::driver::Input;
-use crate::exchange::Broadcast;
+use crate::exchange::{Broadcast, Observer, Snapshot, Wanted};
 use crate::workload::Workload;
 
 /// Samples evaluated at a time.
@@ -21,17 +21,40 @@ const EVALUATION_BATCH: usize = 256;
 /// What the driver asks of the trainer, in order.
 #[derive(Debug)]
 pub(crate) enum Order {
+    /// Take back what is computed and not applied; train in this view from here on.
+    Enter {
+        view: View,
+        rank: Rank,
+        broadcast: Broadcast,
+    },
+    /// Take over another member's replica.
+    Adopt(Snapshot),
+    /// Send contributions to this node too.
+    Stream(Observer),
+    /// Give a snapshot when it is late enough.
+    Give(Wanted),
     /// Compute, encode and broadcast the contribution to this step.
     Compute(Step),
     /// Apply this step.
     Apply {
         step: Step,
         digest: bool,
-        /// The other members' frames by (rank, bucket).
+        /// Number of members that contribute.
+        members: u32,
+        /// All members' frames by (rank, bucket).
         frames: BTreeMap<(Rank, u32), Bytes>,
     },
     /// Evaluate the final model and pack it up.
     Finish,
+}
+
+/// The view in which the trainer computes.
+#[derive(Debug)]
+struct Seat {
+    view: View,
+    rank: Rank,
+    /// Until the last contribution is on its way.
+    broadcast: Option<Broadcast>,
 }
 
 /// Owns everything that a step reads and writes.
@@ -39,17 +62,19 @@ pub(crate) struct Trainer {
     workload: Workload,
     sampler: Sampler,
     encoder: Encoder,
+    /// The encoder as it was before the contribution under way.
+    before: Encoder,
+    /// Whether there is a contribution that is not applied.
+    under_way: bool,
     aggregator: Aggregator,
-    /// Until the last contribution is on its way.
-    broadcast: Option<Broadcast>,
+    seat: Option<Seat>,
+    wanted: Vec<Wanted>,
+    /// The first step that is not applied.
+    next: Step,
     events: channel::Sender<Input>,
-    rank: Rank,
-    members: u32,
     indices: Vec<usize>,
     batch: Batch,
     gradient: Vec<f32>,
-    /// The own contribution to the step under way, one frame a bucket.
-    own: Vec<Bytes>,
     report: StepReport,
     /// Whether the guard of error feedback has acted.
     guarded: bool,
@@ -63,26 +88,25 @@ impl Trainer {
     /// Starts the thread; it ends when the orders do.
     pub(crate) fn spawn(
         workload: Workload,
-        rank: Rank,
-        members: u32,
-        broadcast: Broadcast,
         events: channel::Sender<Input>,
     ) -> std::io::Result<mpsc::Sender<Order>> {
         let (orders, received) = mpsc::channel();
         let now = Instant::now();
         let seed = workload.config.seed;
+        let encoder = Encoder::new(&workload.codec, &workload.layout, seed);
         let mut trainer = Self {
             sampler: Sampler::new(seed, workload.dataset.train.len()),
-            encoder: Encoder::new(&workload.codec, &workload.layout, seed),
+            before: encoder.clone(),
+            encoder,
+            under_way: false,
             aggregator: Aggregator::new(Decoder::new(&workload.codec, &workload.layout, seed)),
-            broadcast: Some(broadcast),
+            seat: None,
+            wanted: Vec::new(),
+            next: 0,
             events,
-            rank,
-            members,
             indices: Vec::new(),
             batch: Batch::default(),
             gradient: vec![0.0; workload.replica.parameters.len()],
-            own: Vec::new(),
             report: StepReport::default(),
             guarded: false,
             begun: None,
@@ -94,15 +118,7 @@ impl Trainer {
             .name("trainer".into())
             .spawn(move || {
                 for order in received {
-                    let done = match order {
-                        Order::Compute(step) => trainer.compute(step),
-                        Order::Apply {
-                            step,
-                            digest,
-                            frames,
-                        } => trainer.apply(step, digest, &frames),
-                        Order::Finish => trainer.finish(),
-                    };
+                    let done = trainer.obey(order);
                     let answers = done.unwrap_or_else(|failure| vec![Input::Failed(failure)]);
                     for answer in answers {
                         if trainer.events.blocking_send(answer).is_err() {
@@ -114,10 +130,93 @@ impl Trainer {
         Ok(orders)
     }
 
+    fn obey(&mut self, order: Order) -> Result<Vec<Input>, Failure> {
+        match order {
+            Order::Enter {
+                view,
+                rank,
+                broadcast,
+            } => {
+                if std::mem::take(&mut self.under_way) {
+                    std::mem::swap(&mut self.encoder, &mut self.before);
+                }
+                self.seat = Some(Seat {
+                    view,
+                    rank,
+                    broadcast: Some(broadcast),
+                });
+            }
+            Order::Adopt(snapshot) => self.adopt(&snapshot)?,
+            Order::Stream(observer) => {
+                let seat = self.seat.as_mut();
+                if let Some(broadcast) = seat.and_then(|seat| seat.broadcast.as_mut()) {
+                    broadcast.add(observer);
+                }
+            }
+            Order::Give(wanted) => {
+                self.wanted.push(wanted);
+                self.give();
+            }
+            Order::Compute(step) => return self.compute(step),
+            Order::Apply {
+                step,
+                digest,
+                members,
+                frames,
+            } => return self.apply(step, digest, members, &frames),
+            Order::Finish => return self.finish(),
+        }
+        Ok(Vec::new())
+    }
+
+    fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let Snapshot { next, digest, data } = snapshot;
+        if !self.workload.replica.restore(data, *digest) {
+            let text = format!(
+                "the snapshot before step {next} does not have the digest {} that it came with",
+                digest.short()
+            );
+            return Err(Failure::Fault(text));
+        }
+        self.next = *next;
+        Ok(())
+    }
+
+    /// Gives snapshots to whoever waits for no later step.
+    fn give(&mut self) {
+        let next = self.next;
+        let ready = |wanted: &mut Wanted| wanted.at_least <= next;
+        let ready: Vec<Wanted> = self.wanted.extract_if(.., ready).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let replica = &self.workload.replica;
+        let snapshot = Snapshot {
+            next,
+            digest: replica.digest(),
+            data: replica.to_bytes(),
+        };
+        for wanted in ready {
+            let _asks_no_longer = wanted.reply.send(snapshot.clone());
+        }
+    }
+
     fn compute(&mut self, step: Step) -> Result<Vec<Input>, Failure> {
+        let Some(mut seat) = self.seat.take() else {
+            return Err(Failure::Fault(format!("step {step} comes before any view")));
+        };
+        let computed = self.contribute(step, &mut seat);
+        if step + 1 == self.workload.steps {
+            seat.broadcast = None;
+        }
+        self.seat = Some(seat);
+        computed.map(|contributed| vec![contributed])
+    }
+
+    fn contribute(&mut self, step: Step, seat: &mut Seat) -> Result<Input, Failure> {
         self.started = Instant::now();
         self.begun.get_or_insert(self.started);
-        let loss = self.gradient(step);
+        let loss = self.gradient(step, seat);
         let mean = loss.mean();
         if !mean.is_finite() {
             let text = format!(
@@ -127,7 +226,9 @@ impl Trainer {
             return Err(Failure::Diverged(text));
         }
         let computed = Instant::now();
-        let stats = self.encode(step, loss.samples);
+        self.before.clone_from(&self.encoder);
+        self.under_way = true;
+        let (stats, frames) = self.encode(step, loss.samples, seat);
         if stats.guarded_frames > 0 && !std::mem::replace(&mut self.guarded, true) {
             tracing::warn!(
                 step,
@@ -136,16 +237,13 @@ impl Trainer {
                  uses beta/(1 + omega) where that is less (guard=off in the codec: it does not)"
             );
         }
-        if step + 1 == self.workload.steps {
-            self.broadcast = None;
-        }
         self.contributed = Instant::now();
         self.report = StepReport {
             step,
             loss_sum: loss.sum,
             correct: loss.correct,
             samples: loss.samples,
-            frame_bytes: self.own.iter().map(|frame| frame.len() as u64).sum(),
+            frame_bytes: frames.iter().map(|frame| frame.len() as u64).sum(),
             gradient_norm_squared: stats.gradient_norm_squared,
             residual_norm_squared: stats.residual_norm_squared,
             input_norm_squared: stats.input_norm_squared,
@@ -156,11 +254,16 @@ impl Trainer {
             encode_seconds: (self.contributed - computed).as_secs_f32(),
             ..StepReport::default()
         };
-        Ok(vec![Input::Contributed(step)])
+        Ok(Input::Contributed {
+            view: seat.view.number,
+            step,
+            rank: seat.rank,
+            frames,
+        })
     }
 
     /// The mean gradient over this member's share of the step's samples.
-    fn gradient(&mut self, step: Step) -> Loss {
+    fn gradient(&mut self, step: Step, seat: &Seat) -> Loss {
         let Workload {
             config,
             dataset,
@@ -168,24 +271,24 @@ impl Trainer {
             replica,
             ..
         } = &mut self.workload;
-        let share = u64::from(config.batch_size);
-        let consumed = (step * u64::from(self.members) + u64::from(self.rank)) * share;
+        let (begin, count) = config.share(seat.rank, seat.view.size());
+        let position = consumed(config, &seat.view, step) + begin;
         self.sampler
-            .indices(consumed, config.batch_size as usize, &mut self.indices);
+            .indices(position, count as usize, &mut self.indices);
         dataset.train.gather(&self.indices, &mut self.batch);
         model.loss_and_gradient(&replica.parameters, &self.batch, &mut self.gradient)
     }
 
     /// Quantizes and encodes bucket after bucket, each on its way before the next is begun.
-    fn encode(&mut self, step: Step, samples: u64) -> FrameStats {
-        // Invariant: a mini-batch has `batch_size` samples, a u32.
+    fn encode(&mut self, step: Step, samples: u64, seat: &mut Seat) -> (FrameStats, Vec<Bytes>) {
+        // Invariant: a mini-batch has a share of a batch whose size is a u32.
         let samples = u32::try_from(samples).unwrap_or(u32::MAX);
         let mut stats = FrameStats::default();
-        self.own.clear();
+        let mut frames = Vec::with_capacity(self.workload.buckets.len());
         for (bucket, range) in (0..).zip(&self.workload.buckets) {
             let id = FrameId {
                 step,
-                rank: self.rank,
+                rank: seat.rank,
                 bucket,
             };
             let mut frame = Vec::new();
@@ -194,31 +297,27 @@ impl Trainer {
                 .encoder
                 .encode(id, samples, range.clone(), gradient, &mut frame);
             let frame = Bytes::from(frame);
-            if let Some(broadcast) = &self.broadcast {
+            if let Some(broadcast) = &mut seat.broadcast {
                 broadcast.send(step, bucket, &frame);
             }
-            self.own.push(frame);
+            frames.push(frame);
         }
-        stats
+        (stats, frames)
     }
 
     fn apply(
         &mut self,
         step: Step,
         digest: bool,
+        members: u32,
         frames: &BTreeMap<(Rank, u32), Bytes>,
     ) -> Result<Vec<Input>, Failure> {
         let complete = Instant::now();
         let of_bucket = |bucket: u32| -> BucketFrames<'_> {
-            (0..self.members)
-                .filter_map(|rank| {
-                    let frame = if rank == self.rank {
-                        self.own.get(bucket as usize)
-                    } else {
-                        frames.get(&(rank, bucket))
-                    };
-                    frame.map(|frame| (FrameId { step, rank, bucket }, &frame[..]))
-                })
+            let frame = |rank| frames.get(&(rank, bucket)).map(|frame| (rank, frame));
+            (0..members)
+                .filter_map(frame)
+                .map(|(rank, frame)| (FrameId { step, rank, bucket }, &frame[..]))
                 .collect()
         };
         let buckets = &self.workload.buckets;
@@ -237,6 +336,8 @@ impl Trainer {
         replica
             .optimizer
             .apply(lr, &self.gradient, &mut replica.parameters);
+        self.next = step + 1;
+        let contributed = std::mem::take(&mut self.under_way);
         let digest = digest.then(|| replica.digest());
         let applied = Instant::now();
         self.report.wait_seconds = (complete - self.contributed).as_secs_f32();
@@ -244,26 +345,30 @@ impl Trainer {
         self.report.step_seconds = (applied - self.started).as_secs_f32();
         let begun = self.begun.unwrap_or(self.started);
         self.report.elapsed_seconds = (applied - begun).as_secs_f64();
-        Ok(self.applied(step, digest))
-    }
-
-    fn applied(&mut self, step: Step, digest: Option<Digest>) -> Vec<Input> {
+        self.give();
         let mut answers = vec![Input::Applied {
             step,
             digest,
-            report: self.report,
+            report: contributed.then_some(self.report),
         }];
-        if self.rank == 0 && self.completes_epoch(step) && step + 1 < self.workload.steps {
+        if self.evaluates(step) && step + 1 < self.workload.steps {
             answers.push(Input::Evaluated(self.evaluate(step + 1)));
         }
-        answers
+        Ok(answers)
     }
 
-    /// Whether the cluster has seen the whole training set once more after `step`.
-    fn completes_epoch(&self, step: Step) -> bool {
-        let epoch = self.workload.dataset.train.len() as u64;
-        let share = self.workload.config.samples_per_step();
-        (step + 1) * share / epoch > step * share / epoch
+    /// Whether this member evaluates, and the cluster has seen the whole training set once more after
+    /// `step`.
+    fn evaluates(&self, step: Step) -> bool {
+        let Some(Seat { view, rank: 0, .. }) = &self.seat else {
+            return false;
+        };
+        let Workload {
+            config, dataset, ..
+        } = &self.workload;
+        let epoch = dataset.train.len() as u64;
+        let passed = |step| consumed(config, view, step) / epoch;
+        step >= view.first_step && passed(step + 1) > passed(step)
     }
 
     fn evaluate(&mut self, steps: Step) -> Evaluation {
@@ -292,4 +397,9 @@ impl Trainer {
         let model = deliver::pack(&self.workload, digest)?;
         Ok(vec![Input::Evaluated(evaluation), Input::Packed(model)])
     }
+}
+
+/// Samples that the run has consumed before `step` of the view.
+fn consumed(config: &RunConfig, view: &View, step: Step) -> u64 {
+    view.consumed + (step - view.first_step) * config.samples_per_step(view.size())
 }

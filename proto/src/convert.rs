@@ -1,8 +1,8 @@
 //! Conversions between wire messages and domain types.
 
 use ecq_cluster::{
-    Digest, Evaluation, Failure, Fingerprint, Hello, Member, Refusal, StepReport, ToCoordinator,
-    ToNode, View,
+    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Member, Refusal, StepReport,
+    ToCoordinator, ToNode, View,
 };
 
 use crate::v1::{self, coordinator_message, failure, node_message, refusal};
@@ -69,12 +69,21 @@ impl From<NodeWords> for v1::NodeMessage {
             NodeWords::Protocol(ToCoordinator::PeerLost { view, rank, reason }) => {
                 Kind::PeerLost(v1::PeerLost { view, rank, reason })
             }
-            NodeWords::Protocol(ToCoordinator::Finished { steps, digest }) => {
-                Kind::Finished(v1::Finished {
-                    steps,
-                    digest: digest.0.to_vec(),
-                })
+            NodeWords::Protocol(ToCoordinator::Frozen { view, next }) => {
+                Kind::Frozen(v1::Frozen { view, next })
             }
+            NodeWords::Protocol(ToCoordinator::CaughtUp { view }) => {
+                Kind::CaughtUp(v1::CaughtUp { view })
+            }
+            NodeWords::Protocol(ToCoordinator::Finished {
+                view,
+                steps,
+                digest,
+            }) => Kind::Finished(v1::Finished {
+                view,
+                steps,
+                digest: digest.0.to_vec(),
+            }),
             NodeWords::Protocol(ToCoordinator::Leave(failure)) => Kind::Leave(failure.into()),
             NodeWords::Reports(reports) => Kind::Reports(v1::StepReports {
                 reports: reports.into_iter().map(Into::into).collect(),
@@ -120,7 +129,10 @@ impl TryFrom<v1::NodeMessage> for NodeWords {
             Kind::PeerLost(v1::PeerLost { view, rank, reason }) => {
                 ToCoordinator::PeerLost { view, rank, reason }
             }
+            Kind::Frozen(v1::Frozen { view, next }) => ToCoordinator::Frozen { view, next },
+            Kind::CaughtUp(v1::CaughtUp { view }) => ToCoordinator::CaughtUp { view },
             Kind::Finished(found) => ToCoordinator::Finished {
+                view: found.view,
                 steps: found.steps,
                 digest: digest(&found.digest)?,
             },
@@ -151,7 +163,23 @@ impl From<ToNode> for v1::CoordinatorMessage {
         let kind = match message {
             ToNode::Welcome { node, config } => Kind::Welcome(v1::Welcome { node, config }),
             ToNode::Refused(refusal) => Kind::Refused(refusal.into()),
-            ToNode::Install(view) => Kind::Install(view.into()),
+            ToNode::Freeze { view } => Kind::Freeze(v1::Freeze { view }),
+            ToNode::Install(Installation { view, hold, supply }) => {
+                Kind::Install(v1::Installation {
+                    view: Some(view.into()),
+                    hold,
+                    supply: supply.into_iter().map(Into::into).collect(),
+                })
+            }
+            ToNode::Follow { view, donor } => Kind::Follow(v1::Follow {
+                view: Some(view.into()),
+                donor,
+            }),
+            ToNode::Observe { view, observer } => Kind::Observe(v1::Observe {
+                view,
+                observer: Some(observer.into()),
+            }),
+            ToNode::Excluded(failure) => Kind::Excluded(failure.into()),
             ToNode::End => Kind::End(v1::End {}),
             ToNode::Abort(failure) => Kind::Abort(failure.into()),
         };
@@ -167,7 +195,21 @@ impl TryFrom<v1::CoordinatorMessage> for ToNode {
         Ok(match message.kind.ok_or(WireError::Missing("kind"))? {
             Kind::Welcome(v1::Welcome { node, config }) => Self::Welcome { node, config },
             Kind::Refused(refusal) => Self::Refused(refusal.try_into()?),
-            Kind::Install(view) => Self::Install(view.into()),
+            Kind::Freeze(v1::Freeze { view }) => Self::Freeze { view },
+            Kind::Install(found) => Self::Install(Installation {
+                view: found.view.ok_or(WireError::Missing("view"))?.into(),
+                hold: found.hold,
+                supply: found.supply.into_iter().map(Into::into).collect(),
+            }),
+            Kind::Follow(found) => Self::Follow {
+                view: found.view.ok_or(WireError::Missing("view"))?.into(),
+                donor: found.donor,
+            },
+            Kind::Observe(found) => Self::Observe {
+                view: found.view,
+                observer: found.observer.ok_or(WireError::Missing("observer"))?.into(),
+            },
+            Kind::Excluded(failure) => Self::Excluded(failure.try_into()?),
             Kind::End(v1::End {}) => Self::End,
             Kind::Abort(failure) => Self::Abort(failure.try_into()?),
         })
@@ -176,22 +218,22 @@ impl TryFrom<v1::CoordinatorMessage> for ToNode {
 
 impl From<View> for v1::View {
     fn from(view: View) -> Self {
-        let member = |Member { node, address }| v1::Member { node, address };
         Self {
             number: view.number,
             first_step: view.first_step,
-            members: view.members.into_iter().map(member).collect(),
+            consumed: view.consumed,
+            members: view.members.into_iter().map(Into::into).collect(),
         }
     }
 }
 
 impl From<v1::View> for View {
     fn from(view: v1::View) -> Self {
-        let member = |v1::Member { node, address }| Member { node, address };
         Self {
             number: view.number,
             first_step: view.first_step,
-            members: view.members.into_iter().map(member).collect(),
+            consumed: view.consumed,
+            members: view.members.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -296,6 +338,8 @@ macro_rules! same_fields {
         }
     };
 }
+
+same_fields!(Member, v1::Member, node, address);
 
 same_fields!(
     StepReport,

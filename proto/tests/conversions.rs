@@ -1,8 +1,8 @@
 //! Whatever is said arrives as it was said; what nobody can have said is an error.
 
 use ecq_cluster::{
-    Digest, Evaluation, Failure, Fingerprint, Hello, Member, Refusal, StepReport, ToCoordinator,
-    ToNode, View,
+    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Member, Refusal, StepReport,
+    ToCoordinator, ToNode, View,
 };
 use ecq_proto::{NodeWords, WireError, v1};
 
@@ -45,7 +45,10 @@ fn words_of_nodes_survive_the_wire() {
         NodeWords::Protocol(ToCoordinator::Heartbeat),
         NodeWords::Protocol(ToCoordinator::Digest { step: 5, digest: A }),
         NodeWords::Protocol(lost),
+        NodeWords::Protocol(ToCoordinator::Frozen { view: 3, next: 7 }),
+        NodeWords::Protocol(ToCoordinator::CaughtUp { view: 4 }),
         NodeWords::Protocol(ToCoordinator::Finished {
+            view: 2,
             steps: 6,
             digest: B,
         }),
@@ -68,6 +71,12 @@ fn words_of_the_coordinator_survive_the_wire() {
     let member = Member {
         node: 7,
         address: "host:1".into(),
+    };
+    let view = View {
+        number: 1,
+        first_step: 5,
+        consumed: 640,
+        members: vec![member.clone()],
     };
     let refusals = [
         Refusal::WrongRun {
@@ -109,11 +118,21 @@ fn words_of_the_coordinator_survive_the_wire() {
                 node: 1,
                 config: "name = 'x'".into(),
             },
-            ToNode::Install(View {
-                number: 1,
-                first_step: 0,
-                members: vec![member],
+            ToNode::Freeze { view: 1 },
+            ToNode::Install(Installation {
+                view: view.clone(),
+                hold: true,
+                supply: vec![member.clone()],
             }),
+            ToNode::Follow {
+                view: view.clone(),
+                donor: 3,
+            },
+            ToNode::Observe {
+                view: 2,
+                observer: member,
+            },
+            ToNode::Excluded(Failure::MemberLost("f".into())),
             ToNode::End,
         ]);
     for message in messages {

@@ -24,11 +24,17 @@ pub enum Bug {
     LoseAbort,
     /// Nobody is told that a stream broke.
     IgnoreBrokenStreams,
+    /// A contribution that the change of view made void is applied all the same.
+    KeepVoid,
+    /// What a member lacks when the view changes is not forwarded to it.
+    LoseSupply,
+    /// A snapshot is not what it says.
+    WrongSnapshot,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::ActBeforeDurable,
         Self::MissingFence,
         Self::ArrivalOrder,
@@ -38,6 +44,9 @@ impl Bug {
         Self::ComputeAhead,
         Self::LoseAbort,
         Self::IgnoreBrokenStreams,
+        Self::KeepVoid,
+        Self::LoseSupply,
+        Self::WrongSnapshot,
     ];
 
     /// The invariant that it breaks first.
@@ -46,10 +55,11 @@ impl Bug {
             Self::ActBeforeDurable => "history",
             Self::MissingFence => "fencing",
             Self::ArrivalOrder | Self::KeepDuplicates => "order",
+            Self::KeepVoid => "fencing",
             Self::LoseApply => "steps",
-            Self::OddRounding => "agreement",
+            Self::OddRounding | Self::WrongSnapshot => "agreement",
             Self::ComputeAhead => "ahead",
-            Self::LoseAbort | Self::IgnoreBrokenStreams => "ending",
+            Self::LoseAbort | Self::IgnoreBrokenStreams | Self::LoseSupply => "ending",
         }
     }
 }
@@ -66,6 +76,9 @@ impl fmt::Display for Bug {
             Self::ComputeAhead => "compute-ahead",
             Self::LoseAbort => "lose-abort",
             Self::IgnoreBrokenStreams => "ignore-broken-streams",
+            Self::KeepVoid => "keep-void",
+            Self::LoseSupply => "lose-supply",
+            Self::WrongSnapshot => "wrong-snapshot",
         })
     }
 }

@@ -41,15 +41,13 @@ impl World<'_> {
         if other == COORDINATOR {
             return Input::Node(node::Event::CoordinatorLost(reason));
         }
-        let view = self
-            .processes
-            .get(&opener)
-            .and_then(|opener| opener.machine.view());
-        // Invariant: streams are opened by members, to members, of the view that they are in.
-        let rank = view
-            .and_then(|(view, _)| view.rank_of(other))
-            .unwrap_or(u32::MAX);
-        Input::Node(node::Event::PeerLost { rank, reason })
+        let opener = self.processes.get(&opener);
+        let view = opener.and_then(|opener| opener.machine.view());
+        // Invariant: streams are opened by members of the view that they are in.
+        let (view, rank) = view.map_or((0, u32::MAX), |(view, _)| {
+            (view.number, view.rank_of(other).unwrap_or(u32::MAX))
+        });
+        Input::Node(node::Event::PeerLost { view, rank, reason })
     }
 
     pub(super) fn strike(&mut self, fault: Fault) {
@@ -84,6 +82,7 @@ impl World<'_> {
                 let mut wires = self.wires.of(node);
                 wires.retain(|(from, to)| *from != COORDINATOR && *to != COORDINATOR);
                 if let Some((from, to)) = wires.get(victim as usize % wires.len().max(1)) {
+                    self.record.struck.extend([*from, *to]);
                     self.hang_up(*from, *to, lose);
                 }
             }
@@ -94,6 +93,7 @@ impl World<'_> {
                 }
             }
             Fault::Stop => {
+                self.record.stopped = true;
                 let stop = coordinator::Event::Stop("told to stop".to_owned());
                 self.later(COORDINATOR, &(0..=0), Input::Coordinator(stop));
             }
@@ -106,12 +106,12 @@ impl World<'_> {
     }
 
     /// A node that is alive, if there is one.
-    fn pick(&self, victim: u64) -> Option<NodeId> {
+    fn pick(&mut self, victim: u64) -> Option<NodeId> {
         let lives = (1..).zip(&self.record.nodes);
         let living = lives.filter(|(_, life)| life.ended.is_none());
         let nodes: Vec<NodeId> = living.map(|(node, _)| node).collect();
-        nodes
-            .get((victim % nodes.len().max(1) as u64) as usize)
-            .copied()
+        let node = nodes.get((victim % nodes.len().max(1) as u64) as usize);
+        self.record.struck.extend(node);
+        node.copied()
     }
 }

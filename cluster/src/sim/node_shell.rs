@@ -1,16 +1,15 @@
 //! The simulated shell around a node's machine.
 
-use crate::id::{Digest, NodeId};
+use crate::id::{Digest, NodeId, Step, ViewNumber};
 use crate::message::{Fingerprint, FrameKey, Refusal, ToNode};
-use crate::node::{Command, Ending, Event};
-use crate::round::Verdict;
-use crate::view::View;
+use crate::node::{Command, Ending, Event, Verdict};
+use crate::view::{Member, View};
 
 use super::bug::Bug;
-use super::process::Order;
-use super::record::{Applied, Departure};
+use super::process::{Order, Wanted};
+use super::record::{Applied, Departure, Fetched};
 use super::replica::Frame;
-use super::timing::{APPLY, COMPUTE, CONNECT, DELAY, DELIVER, PREPARE, RESTART, STRAY};
+use super::timing::{APPLY, COMPUTE, CONNECT, DELAY, DELIVER, PREPARE, RESTART, SNAPSHOT, STRAY};
 use super::world::{COORDINATOR, Happening, Input, World};
 
 impl World<'_> {
@@ -18,14 +17,22 @@ impl World<'_> {
         let Some(process) = self.processes.get_mut(&node) else {
             return;
         };
-        let of_peer = matches!(input, Input::Frame(_) | Input::Node(Event::PeerLost { .. }));
-        if of_peer && process.machine.view().is_none() {
+        if early(&input) > process.machine.view().map(|(view, _)| view.number) {
             process.gate.push(input);
             return;
         }
         match input {
             Input::Done(lane) => self.done(node, lane),
             Input::Frame(frame) => self.tell(node, Event::Frame(frame.key), Some(frame)),
+            Input::Wanted(wanted) => {
+                process.wanted.push(wanted);
+                self.give(node);
+            }
+            Input::Snapshot(view, next, replica) => {
+                let digest = replica.digest();
+                process.snapshot = Some(replica);
+                self.tell(node, Event::Snapshot { view, next, digest }, None);
+            }
             Input::Node(event) => self.tell(node, event, None),
             Input::Coordinator(_) => {} // Invariant: these arrive at the coordinator's site.
         }
@@ -64,6 +71,28 @@ impl World<'_> {
                 }
                 Command::Prepare { .. } => self.prepare(node),
                 Command::Link(view) => self.link(node, view),
+                Command::Follow(view) => self.follow(node, view),
+                Command::Fetch {
+                    view,
+                    from,
+                    at_least,
+                } => {
+                    let wanted = Wanted {
+                        by: node,
+                        view,
+                        at_least,
+                    };
+                    self.fetch(from.node, wanted);
+                }
+                Command::Adopt { next } => {
+                    let process = self.processes.get_mut(&node);
+                    let snapshot = process.and_then(|process| process.snapshot.take());
+                    if let Some(replica) = snapshot {
+                        self.order(node, Order::Adopt { next, replica });
+                    }
+                }
+                Command::Stream { to, first } => self.stream(node, to.node, first),
+                Command::Supply { step, to } => self.supply(node, step, &to),
                 Command::Compute(step) => self.order(node, Order::Compute(step)),
                 Command::Keep(_) => self.keep(node, frame),
                 Command::Drop(_, verdict) => {
@@ -76,12 +105,13 @@ impl World<'_> {
                         _ => {}
                     }
                 }
-                Command::Apply { step, digest } => {
+                Command::Apply { view, step, digest } => {
                     let process = self.processes.get_mut(&node);
-                    let frames = process.map_or_else(Vec::new, |process| process.take(step));
+                    let frames = process.map_or_else(Vec::new, |process| process.take(view, step));
                     self.order(
                         node,
                         Order::Apply {
+                            view,
                             step,
                             digest,
                             frames,
@@ -114,7 +144,9 @@ impl World<'_> {
     /// Opens a stream to every other member and then lets in what waited for the view.
     fn link(&mut self, node: NodeId, view: View) {
         self.record.installed.push((node, view.clone()));
+        self.order(node, Order::Enter(view.clone()));
         let mut longest = 0;
+        let mut news = Event::Linked(view.number);
         for member in view.members.iter().map(|member| member.node) {
             let life = self.record.life(member);
             let alive = life.is_some_and(|life| life.ended.is_none());
@@ -122,15 +154,95 @@ impl World<'_> {
                 self.wires.open(node, member);
                 longest = longest.max(self.draw(&DELAY));
             } else if member != node {
-                let notice = self.notice(node, member, node);
-                return self.later(node, &(CONNECT..=CONNECT), notice);
+                longest = CONNECT;
+                news = Event::PeerLost {
+                    view: view.number,
+                    rank: view.rank_of(member).unwrap_or(u32::MAX),
+                    reason: "it does not answer".to_owned(),
+                };
+                break;
             }
         }
-        self.later(node, &(longest..=longest), Input::Node(Event::Linked));
+        self.later(node, &(longest..=longest), Input::Node(news));
+        self.open_gate(node);
+    }
+
+    fn follow(&mut self, node: NodeId, view: View) {
+        self.show(&(node, "follows", view.number));
+        if let Some(process) = self.processes.get_mut(&node) {
+            process.follow();
+        }
+        self.open_gate(node);
+    }
+
+    fn open_gate(&mut self, node: NodeId) {
         let process = self.processes.get_mut(&node);
         let waiting = process.map_or_else(Vec::new, |process| std::mem::take(&mut process.gate));
         for input in waiting {
             self.node_input(node, input);
+        }
+    }
+
+    /// Asks a member for a snapshot.
+    fn fetch(&mut self, donor: NodeId, wanted: Wanted) {
+        let alive = self
+            .record
+            .life(donor)
+            .is_some_and(|life| life.silent().is_none());
+        if alive {
+            return self.later(donor, &DELAY, Input::Wanted(wanted));
+        }
+        let refused = Event::NotFetched {
+            view: wanted.view,
+            reason: "it does not answer".to_owned(),
+        };
+        self.later(wanted.by, &(CONNECT..=CONNECT), Input::Node(refused));
+    }
+
+    /// Gives snapshots to whoever waits for no later step.
+    fn give(&mut self, donor: NodeId) {
+        let Some(process) = self.processes.get_mut(&donor) else {
+            return;
+        };
+        let next = process.next;
+        let ready = |wanted: &mut Wanted| wanted.at_least <= next;
+        let given: Vec<Wanted> = process.wanted.extract_if(.., ready).collect();
+        let replica = process.replica().clone();
+        for Wanted { by, view, .. } in given {
+            let snapshot = Input::Snapshot(view, next, replica.clone());
+            self.later(by, &SNAPSHOT, snapshot);
+        }
+    }
+
+    fn stream(&mut self, node: NodeId, to: NodeId, first: Step) {
+        let Some(process) = self.processes.get_mut(&node) else {
+            return;
+        };
+        let Some((view, Some(rank))) = process.machine.view() else {
+            return; // Invariant: only members are asked.
+        };
+        let opened = Event::Opened {
+            view: view.number,
+            rank,
+            first,
+        };
+        process.observers.retain(|(observer, _)| *observer != to);
+        process.observers.push((to, first));
+        self.wires.open(node, to);
+        self.transmit(node, to, Input::Node(opened));
+    }
+
+    /// Forwards what is held of a step.
+    fn supply(&mut self, node: NodeId, step: Step, to: &[Member]) {
+        if self.options.bug == Some(Bug::LoseSupply) {
+            return;
+        }
+        let process = self.processes.get(&node);
+        let held = process.map_or_else(Vec::new, |process| process.held(step));
+        for member in to {
+            for frame in &held {
+                self.later(member.node, &DELAY, Input::Frame(*frame));
+            }
         }
     }
 
@@ -187,6 +299,7 @@ impl World<'_> {
             Some(Order::Compute(_)) => (COMPUTE, process.launch.pace),
             Some(Order::Apply { .. }) => (APPLY, process.launch.pace),
             Some(Order::Deliver) => (DELIVER, 1),
+            Some(Order::Enter(_) | Order::Adopt { .. }) => (0..=0, 1),
             None => return,
         };
         let time = self.draw(&range) * pace;
@@ -198,12 +311,32 @@ impl World<'_> {
             return;
         };
         let event = match process.lanes[lane].pop_front() {
+            Some(Order::Enter(view)) => {
+                process.enter(node, view, self.options.bug);
+                None
+            }
+            Some(Order::Adopt { next, mut replica }) => {
+                let (digest, at) = (replica.digest(), self.record.applied.len());
+                self.record.fetched.push(Fetched {
+                    node,
+                    next,
+                    digest,
+                    at,
+                });
+                if self.options.bug == Some(Bug::WrongSnapshot) {
+                    replica.apply(next, &[]);
+                }
+                process.adopt(next, replica);
+                None
+            }
             Some(Order::Compute(step)) => {
+                let view = process.seat.as_ref().map_or(0, |(view, _)| view.number);
                 let frames = process.compute(node, step, self.scenario.buckets);
                 self.broadcast(node, &frames);
-                Event::Contributed(step)
+                Some(Event::Contributed { view, step })
             }
             Some(Order::Apply {
+                view,
                 step,
                 digest,
                 frames,
@@ -213,6 +346,7 @@ impl World<'_> {
                     let digest = process.replica().digest();
                     let applied = Applied {
                         node,
+                        view,
                         step,
                         frames,
                         digest,
@@ -220,23 +354,33 @@ impl World<'_> {
                     self.record.applied.push(applied);
                 }
                 let digest = digest.then(|| process.replica().digest());
-                Event::Applied { step, digest }
+                self.give(node);
+                Some(Event::Applied { step, digest })
             }
-            Some(Order::Deliver) => Event::Delivered,
+            Some(Order::Deliver) => Some(Event::Delivered),
             None => return,
         };
         self.begin(node, lane);
-        self.tell(node, event, None);
+        if let Some(event) = event {
+            self.tell(node, event, None);
+        }
     }
 
-    /// Sends frames to the other members. Some arrive twice, and strangers send some too.
+    /// Sends frames to the other members and to who follows. Some arrive twice, and strangers send
+    /// some too.
     fn broadcast(&mut self, node: NodeId, frames: &[Frame]) {
-        let view = self
-            .processes
-            .get(&node)
-            .and_then(|process| process.machine.view());
-        let members = view.map_or_else(Vec::new, |(view, _)| view.members.clone());
-        for peer in members.into_iter().map(|member| member.node) {
+        let Some(process) = self.processes.get(&node) else {
+            return;
+        };
+        let members = process
+            .seat
+            .as_ref()
+            .map(|(view, _)| view.members.as_slice());
+        let members = members.unwrap_or_default().iter().map(|member| member.node);
+        let step = frames.first().map_or(0, |frame| frame.key.step);
+        let observers = process.observers.iter().filter(|(_, first)| *first <= step);
+        let peers: Vec<NodeId> = members.chain(observers.map(|(node, _)| *node)).collect();
+        for peer in peers {
             if peer == node {
                 continue;
             }
@@ -253,12 +397,13 @@ impl World<'_> {
         }
     }
 
-    /// A frame like `frame` of somebody who is no member of the view.
+    /// A frame like `frame` of somebody who is no member of the view, in a view that there never is
+    /// or with a rank beyond it.
     fn stranger(&mut self, frame: Frame) -> Frame {
         let FrameKey { view, rank, .. } = frame.key;
         let (view, rank) = match self.random.within(&(0..=2)) {
-            0 => (view - 1, rank),
-            1 => (view + 1, rank),
+            0 => (0, rank),
+            1 => (view + 1000, rank),
             _ => (view, rank + self.scenario.config.nodes),
         };
         Frame {
@@ -270,5 +415,14 @@ impl World<'_> {
             origin: NodeId::MAX,
             gradient: self.random.next(),
         }
+    }
+}
+
+/// The view of news that may come before the view does.
+fn early(input: &Input) -> Option<ViewNumber> {
+    match input {
+        Input::Frame(frame) => Some(frame.key.view),
+        Input::Node(Event::PeerLost { view, .. } | Event::Opened { view, .. }) => Some(*view),
+        _ => None,
     }
 }

@@ -1,10 +1,11 @@
 //! A node's process: its state machine and a simulated shell around it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-use crate::id::{NodeId, Step};
+use crate::id::{NodeId, Rank, Step, ViewNumber};
 use crate::message::FrameKey;
 use crate::node::Node;
+use crate::view::View;
 
 use super::bug::Bug;
 use super::replica::{Frame, Replica};
@@ -14,9 +15,17 @@ use super::world::Input;
 /// What the trainer is asked to do, one order after the other.
 #[derive(Clone, Debug)]
 pub(super) enum Order {
+    /// Take back what is not applied, and train in this view.
+    Enter(View),
+    /// Take over another node's replica, to follow the view.
+    Adopt {
+        next: Step,
+        replica: Replica,
+    },
     Compute(Step),
     /// With the others' frames, in the order in which they came.
     Apply {
+        view: ViewNumber,
         step: Step,
         digest: bool,
         frames: Vec<Frame>,
@@ -27,16 +36,33 @@ pub(super) enum Order {
 /// A queue of orders of which the first is under way.
 pub(super) type Lane = VecDeque<Order>;
 
+/// A request for a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) by: NodeId,
+    pub(super) view: ViewNumber,
+    pub(super) at_least: Step,
+}
+
 #[derive(Debug)]
 pub(super) struct Process {
     pub(super) launch: Launch,
     pub(super) machine: Node,
-    /// News of peers that wait at their streams until there is a view.
+    /// News of peers that wait at their streams until there is their view.
     pub(super) gate: Vec<Input>,
     /// The trainer. The second lane is empty but for [`Bug::ComputeAhead`].
     pub(super) lanes: [Lane; 2],
+    /// Nodes that follow the view, and the first step whose contribution they get.
+    pub(super) observers: Vec<(NodeId, Step)>,
+    pub(super) wanted: Vec<Wanted>,
+    /// The snapshot that has arrived last.
+    pub(super) snapshot: Option<Replica>,
+    /// The view and rank for which the trainer computes.
+    pub(super) seat: Option<(View, Rank)>,
+    /// The first step that is not applied.
+    pub(super) next: Step,
     kept: Vec<Frame>,
-    own: BTreeMap<Step, Vec<Frame>>,
+    own: Vec<Frame>,
     replica: Replica,
 }
 
@@ -47,8 +73,13 @@ impl Process {
             machine,
             gate: Vec::new(),
             lanes: Default::default(),
+            observers: Vec::new(),
+            wanted: Vec::new(),
+            snapshot: None,
+            seat: None,
+            next: 0,
             kept: Vec::new(),
-            own: BTreeMap::new(),
+            own: Vec::new(),
             replica: Replica::new(0),
         }
     }
@@ -57,28 +88,55 @@ impl Process {
         &self.replica
     }
 
-    /// Holds a frame until its step is applied.
+    /// Holds a frame.
     pub(super) fn keep(&mut self, frame: Frame) {
         self.kept.push(frame);
     }
 
-    /// The frames kept for `step`.
-    pub(super) fn take(&mut self, step: Step) -> Vec<Frame> {
-        self.kept
-            .extract_if(.., |frame| frame.key.step == step)
+    /// The frames kept for `step` of `view`. They are held until the next step is applied.
+    pub(super) fn take(&mut self, view: ViewNumber, step: Step) -> Vec<Frame> {
+        self.kept.retain(|frame| frame.key.step >= step);
+        let of_step = |frame: &&Frame| frame.key.step == step && frame.key.view == view;
+        self.kept.iter().filter(of_step).copied().collect()
+    }
+
+    /// All that is held of `step`, to be forwarded to somebody who lacks it.
+    pub(super) fn held(&self, step: Step) -> Vec<Frame> {
+        let held = self.kept.iter().chain(&self.own);
+        held.filter(|frame| frame.key.step == step)
+            .copied()
             .collect()
     }
 
-    /// The own contribution to `step`, which is kept until it is applied.
+    /// Forgets all frames, to follow a view.
+    pub(super) fn follow(&mut self) {
+        self.kept.clear();
+        self.own.clear();
+    }
+
+    pub(super) fn enter(&mut self, node: NodeId, view: View, bug: Option<Bug>) {
+        if bug != Some(Bug::KeepVoid) {
+            self.own.retain(|frame| frame.key.step < view.first_step);
+        }
+        self.observers
+            .retain(|(observer, _)| view.rank_of(*observer).is_none());
+        self.seat = view.rank_of(node).map(|rank| (view, rank));
+    }
+
+    pub(super) fn adopt(&mut self, next: Step, replica: Replica) {
+        (self.next, self.replica) = (next, replica);
+    }
+
+    /// The own contribution to `step`, which is kept until the one after it is applied.
     pub(super) fn compute(&mut self, node: NodeId, step: Step, buckets: u32) -> Vec<Frame> {
-        let Some((view, rank)) = self.machine.view() else {
+        let Some((view, rank)) = &self.seat else {
             return Vec::new(); // Invariant: steps are computed in views.
         };
         let frame = |bucket| {
             let key = FrameKey {
                 view: view.number,
                 step,
-                rank,
+                rank: *rank,
                 bucket,
             };
             let gradient = self.replica.gradient(key);
@@ -89,7 +147,8 @@ impl Process {
             }
         };
         let frames: Vec<Frame> = (0..buckets).map(frame).collect();
-        self.own.insert(step, frames.clone());
+        self.own.retain(|frame| frame.key.step + 1 >= step);
+        self.own.extend(&frames);
         frames
     }
 
@@ -100,7 +159,8 @@ impl Process {
         mut frames: Vec<Frame>,
         bug: Option<Bug>,
     ) -> Vec<Frame> {
-        frames.extend(self.own.remove(&step).unwrap_or_default());
+        let own = self.own.iter().filter(|frame| frame.key.step == step);
+        frames.extend(own);
         if bug != Some(Bug::ArrivalOrder) {
             frames.sort_by_key(|frame| frame.key);
         }
@@ -108,6 +168,7 @@ impl Process {
         if bug == Some(Bug::OddRounding) && self.launch.pace > 1 {
             self.replica.apply(step, &[]);
         }
+        self.next = step + 1;
         frames
     }
 }

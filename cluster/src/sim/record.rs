@@ -1,7 +1,9 @@
 //! What an observer who misses nothing has seen.
 
+use std::collections::BTreeSet;
+
 use crate::coordinator::Outcome;
-use crate::id::{Digest, Millis, NodeId, Step};
+use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
 use crate::node::Ending;
 use crate::view::View;
 
@@ -11,11 +13,24 @@ use super::replica::Frame;
 #[derive(Clone, Debug)]
 pub(super) struct Applied {
     pub(super) node: NodeId,
+    /// The view in which it was made.
+    pub(super) view: ViewNumber,
     pub(super) step: Step,
     /// In the order of summation.
     pub(super) frames: Vec<Frame>,
     /// Of the replica after it.
     pub(super) digest: Digest,
+}
+
+/// A replica that a node has taken over from another.
+#[derive(Clone, Debug)]
+pub(super) struct Fetched {
+    pub(super) node: NodeId,
+    /// The first step that is not applied to it.
+    pub(super) next: Step,
+    pub(super) digest: Digest,
+    /// How many entries [`Record::applied`] had.
+    pub(super) at: usize,
 }
 
 /// How a process came to its end.
@@ -75,6 +90,11 @@ pub(super) struct Record {
     /// Views that a node has acted on.
     pub(super) installed: Vec<(NodeId, View)>,
     pub(super) applied: Vec<Applied>,
+    pub(super) fetched: Vec<Fetched>,
+    /// Nodes that a fault has struck.
+    pub(super) struck: BTreeSet<NodeId>,
+    /// Whether somebody ended the run.
+    pub(super) stopped: bool,
     pub(super) coordinator: Life,
     /// Nodes' lives; node 1 comes first.
     pub(super) nodes: Vec<Life>,
@@ -96,6 +116,9 @@ impl Record {
             durable: Vec::new(),
             installed: Vec::new(),
             applied: Vec::new(),
+            fetched: Vec::new(),
+            struck: BTreeSet::new(),
+            stopped: false,
             coordinator: Life::new(0),
             nodes: Vec::new(),
             outcome: None,
@@ -118,11 +141,28 @@ impl Record {
         }
     }
 
-    /// The view in which `node` trains.
-    pub(super) fn view_of(&self, node: NodeId) -> Option<&View> {
-        let mut installed = self.installed.iter().rev();
-        let (_, view) = installed.find(|(member, _)| *member == node)?;
-        Some(view)
+    /// The view with this number, if it is durable.
+    pub(super) fn view(&self, number: ViewNumber) -> Option<&View> {
+        let views = self.durable.iter().map(|(_, view)| view);
+        views.rev().find(|view| view.number == number)
+    }
+
+    /// The first step that `node` had not applied, before the last `fresh` entries of `applied`.
+    pub(super) fn next_of(&self, node: NodeId, applied: &[Applied]) -> Step {
+        self.stand_of(node, applied).map_or(0, |(next, _)| next)
+    }
+
+    /// The same, and the replica's digest, if it is not the first.
+    pub(super) fn stand_of(&self, node: NodeId, applied: &[Applied]) -> Option<(Step, Digest)> {
+        let last = applied.iter().rposition(|applied| applied.node == node);
+        let of_node = |fetched: &&Fetched| fetched.node == node && fetched.at <= applied.len();
+        let fetched = self.fetched.iter().rev().find(of_node);
+        match (last, fetched) {
+            (last, Some(fetched)) if last.is_none_or(|last| last < fetched.at) => {
+                Some((fetched.next, fetched.digest))
+            }
+            (last, _) => last.map(|last| (applied[last].step + 1, applied[last].digest)),
+        }
     }
 
     /// Installations since the last judgement.

@@ -65,7 +65,12 @@ impl Scenario {
         let strike = |_| (random.within(&(0..=busy)), Fault::draw(random));
         Self {
             faults: (0..count).map(strike).collect(),
-            config: config(nodes, steps, random.within(&(1..=4))),
+            config: config(
+                nodes,
+                random.within(&(1..=u64::from(nodes))) as u32,
+                steps,
+                random.within(&(1..=4)),
+            ),
             steps,
             buckets,
             launches,
@@ -120,10 +125,11 @@ fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
     launches.into_iter().map(start).collect()
 }
 
-fn config(nodes: u32, steps: Step, digest_every: Step) -> RunConfig {
+fn config(nodes: u32, min_nodes: u32, steps: Step, digest_every: Step) -> RunConfig {
     RunConfig {
         name: RUN.into(),
         nodes,
+        min_nodes,
         data: "none".into(),
         data_dir: None,
         model: "hash chain".into(),
@@ -132,6 +138,7 @@ fn config(nodes: u32, steps: Step, digest_every: Step) -> RunConfig {
         steps: Some(steps),
         epochs: None,
         batch_size: 1,
+        global_batch: None,
         lr: 1.0,
         lr_schedule: "constant".into(),
         momentum: 0.0,

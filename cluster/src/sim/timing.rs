@@ -16,6 +16,8 @@ pub(super) const PERSIST: RangeInclusive<Millis> = 0..=200;
 pub(super) const COMPUTE: RangeInclusive<Millis> = 1..=20;
 /// Applying a step at pace 1.
 pub(super) const APPLY: RangeInclusive<Millis> = 1..=10;
+/// A snapshot on its way.
+pub(super) const SNAPSHOT: RangeInclusive<Millis> = 1..=200;
 /// Evaluating and handing over the model.
 pub(super) const DELIVER: RangeInclusive<Millis> = 1..=100;
 /// How many times as long as others a slow node takes.
@@ -37,16 +39,22 @@ pub(super) const DRIFT: u64 = 20_000;
 
 /// Time within which the loss of a member is known to the coordinator: the lease on the slowest
 /// clock, and the last words before it.
-pub(super) const LOSS_MAX: Millis = LEASE + LEASE / 20 + 2 * *DELAY.end();
+pub(super) const LOSS_MAX: Millis = LEASE + LEASE / 20 + 4 * *DELAY.end();
+
+/// Time within which a change of view is stored, once it is known who is lost.
+pub(super) const CHANGE_MAX: Millis = 2 * *PERSIST.end() + 4 * *DELAY.end();
 
 /// Time within which a node knows that the run has ended: it says hello, and has its answer.
 pub(super) const NEWS_MAX: Millis = 3 * *DELAY.end();
 
 /// Longest that a run of `steps` steps takes from the moment at which all processes are started and
-/// nothing is disturbed any more: lost nodes are noticed and replaced, and everything is slow.
+/// nothing is disturbed any more: lost nodes are noticed, come back and catch up, views change until
+/// all are members, and everything is slow.
 pub(super) fn run_max(steps: Step) -> Millis {
     let replace = LOSS_MAX + CONNECT + 2 * (RESTART.end() + NEWS_MAX);
     let prepare = PREPARE.end() + PERSIST.end() + 4 * DELAY.end();
     let step = PACE.end() * (COMPUTE.end() + APPLY.end()) + DELAY.end();
-    replace + prepare + (steps + 1) * step + DELIVER.end() + LOSS_MAX + NEWS_MAX
+    let join = CHANGE_MAX + CONNECT + SNAPSHOT.end() + 2 * step + 4 * DELAY.end();
+    let changes = 6 * (replace + prepare + join);
+    changes + (steps + 1) * step + DELIVER.end() + LOSS_MAX + NEWS_MAX
 }

@@ -5,18 +5,18 @@ use std::fmt;
 use std::ops::RangeInclusive;
 
 use crate::coordinator::{self, Coordinator};
-use crate::id::{Millis, NodeId};
+use crate::id::{Millis, NodeId, Step, ViewNumber};
 use crate::node::{self, Node};
 use crate::view::View;
 
 use super::Options;
 use super::clock::Clock;
 use super::fault::Fault;
-use super::process::Process;
+use super::process::{Process, Wanted};
 use super::queue::Queue;
 use super::random::SplitMix64;
 use super::record::{Departure, Life, Record};
-use super::replica::Frame;
+use super::replica::{Frame, Replica};
 use super::scenario::{Launch, Scenario};
 use super::timing::{DELAY, HEARTBEAT};
 use super::wires::{Ticket, Wires};
@@ -30,6 +30,10 @@ pub(super) enum Input {
     Coordinator(coordinator::Event),
     Node(node::Event),
     Frame(Frame),
+    /// Somebody asks for a snapshot.
+    Wanted(Wanted),
+    /// The snapshot that was asked for.
+    Snapshot(ViewNumber, Step, Replica),
     /// The trainer has carried out the first order of a lane.
     Done(usize),
 }

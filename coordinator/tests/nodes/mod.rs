@@ -38,6 +38,7 @@ pub(crate) fn config(nodes: u32) -> RunConfig {
     RunConfig {
         name: "run".into(),
         nodes,
+        min_nodes: 1,
         data: "digits".into(),
         data_dir: None,
         model: "softmax".into(),
@@ -46,6 +47,7 @@ pub(crate) fn config(nodes: u32) -> RunConfig {
         steps: Some(2),
         epochs: None,
         batch_size: 5,
+        global_batch: None,
         lr: 0.1,
         lr_schedule: "constant".into(),
         momentum: 0.0,
@@ -203,7 +205,7 @@ impl Node {
 
     pub(crate) async fn view(&mut self) -> View {
         match self.hear().await {
-            Some(ToNode::Install(view)) => view,
+            Some(ToNode::Install(installation)) => installation.view,
             other => panic!("expected a view, heard {other:?}"),
         }
     }

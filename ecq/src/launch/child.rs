@@ -30,6 +30,9 @@ pub(super) struct Place<'a> {
     pub(super) output: &'a Output,
 }
 
+/// The name of the child that is no node.
+const COORDINATOR: &str = "coordinator";
+
 /// A running child.
 pub(super) struct Child {
     name: String,
@@ -59,7 +62,7 @@ impl Child {
         command.args(arguments(config)?);
         let (found, address) = oneshot::channel();
         Ok((
-            Self::start("coordinator", command, "coordinator", place, Some(found))?,
+            Self::start(COORDINATOR, command, COORDINATOR, place, Some(found))?,
             address,
         ))
     }
@@ -142,6 +145,10 @@ impl Child {
 }
 
 impl Ended {
+    pub(super) fn is_coordinator(&self) -> bool {
+        self.name == COORDINATOR
+    }
+
     /// What is to be said of it, if it failed.
     pub(super) fn failure(&self) -> Option<Failed> {
         let who = match self.name.parse::<Rank>() {

@@ -55,7 +55,7 @@ pub(crate) async fn run(
     if let Some(failed) = stop.cause() {
         return Err(failed);
     }
-    if let Some((_, failed)) = children.failure {
+    if let Some((_, failed)) = children.failure.filter(|_| !children.completed) {
         return Err(failed);
     }
     outcome?;
@@ -106,7 +106,8 @@ async fn cluster(
     for rank in 0..config.nodes {
         children.watch(Child::node(config, rank, &address, &place)?);
     }
-    let progress = tokio::spawn(progress::follow(address, output.clone()));
+    let begun = children.begun.clone();
+    let progress = tokio::spawn(progress::follow(address, output.clone(), begun));
     children.settle(stop).await;
     // The last status came before the coordinator's end: it only has to be read.
     let _progress_is_a_courtesy = tokio::time::timeout(COURTESY, progress).await;
@@ -128,6 +129,10 @@ struct Children {
     running: JoinSet<Ended>,
     /// Cancelled to close all lifelines.
     release: CancellationToken,
+    /// Cancelled when training has begun.
+    begun: CancellationToken,
+    /// Whether the run has completed.
+    completed: bool,
     /// The failure that counts so far, with its weight.
     failure: Option<(u8, Failed)>,
 }
@@ -137,18 +142,19 @@ impl Children {
         self.running.spawn(child.wait(self.release.clone()));
     }
 
-    /// Waits until all have ended in order, one has failed, or it is time to stop.
+    /// Waits until all have ended, or it is time to stop: because somebody says so, the coordinator
+    /// has failed, or a node has before training began. Later the others go on without it.
     async fn settle(&mut self, stop: &Stop) {
         loop {
             let ended = tokio::select! {
                 ended = self.running.join_next() => ended,
                 () = stop.token.cancelled() => return,
             };
-            match ended {
+            let is_coordinator = match ended {
                 None => return,
                 Some(ended) => self.note(ended),
-            }
-            if self.failure.is_some() {
+            };
+            if self.failure.is_some() && (is_coordinator || !self.begun.is_cancelled()) {
                 return;
             }
         }
@@ -163,7 +169,7 @@ impl Children {
             tokio::select! {
                 ended = self.running.join_next() => match ended {
                     None => return,
-                    Some(ended) => self.note(ended),
+                    Some(ended) => drop(self.note(ended)),
                 },
                 () = &mut patience => break,
                 () = stop.again.cancelled() => break,
@@ -175,10 +181,20 @@ impl Children {
 
     /// The first failure counts, unless it is only the consequence of another: that a member was
     /// lost is what its survivors say, and whoever ends after we have said so was told to.
-    fn note(&mut self, ended: Result<Ended, tokio::task::JoinError>) {
-        let Some(failed) = ended.ok().and_then(|ended| ended.failure()) else {
-            return;
+    ///
+    /// Returns whether it was the coordinator. Once that has completed the run, no failure counts.
+    fn note(&mut self, ended: Result<Ended, tokio::task::JoinError>) -> bool {
+        let Ok(ended) = ended else {
+            return false;
         };
+        let is_coordinator = ended.is_coordinator();
+        let Some(failed) = ended.failure() else {
+            self.completed |= is_coordinator;
+            return is_coordinator;
+        };
+        if self.begun.is_cancelled() && !is_coordinator && !self.release.is_cancelled() {
+            tracing::warn!("{failed}; the others go on without it");
+        }
         let weight = match failed.code.number() {
             TERMINATED if self.release.is_cancelled() => 0,
             LOST => 1,
@@ -191,5 +207,6 @@ impl Children {
         {
             self.failure = Some((weight, failed));
         }
+        is_coordinator
     }
 }

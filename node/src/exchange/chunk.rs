@@ -12,6 +12,7 @@ pub(super) fn cut(key: FrameKey, mut frame: Bytes) -> impl Iterator<Item = Frame
         step: key.step,
         bucket: key.bucket,
         frame_bytes,
+        rank: key.rank,
     });
     std::iter::from_fn(move || {
         if header.is_none() && frame.is_empty() {
@@ -111,7 +112,7 @@ mod tests {
     const KEY: FrameKey = FrameKey {
         view: 1,
         step: 3,
-        rank: 0,
+        rank: 1,
         bucket: 2,
     };
 
@@ -136,7 +137,7 @@ mod tests {
             let [(header, found)] = &frames[..] else {
                 panic!("{} frames", frames.len())
             };
-            assert_eq!((header.step, header.bucket), (3, 2));
+            assert_eq!((header.step, header.rank, header.bucket), (3, 1, 2));
             assert_eq!(*found, frame);
         }
     }
@@ -148,6 +149,7 @@ mod tests {
                 step: 0,
                 bucket: 0,
                 frame_bytes,
+                rank: 0,
             })
         };
         let chunk = |header, length: usize| FrameChunk {

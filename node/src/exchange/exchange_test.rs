@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecq_cluster::{FrameKey, Member, View};
+use ecq_cluster::{Digest, FrameKey, Member};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::{Broadcast, Gate, Incoming, Meter, Plan, link};
+use super::{
+    Broadcast, Gate, Incoming, Meter, Plan, Snapshot, Source, fetch, link, stream as stream_to,
+    supply,
+};
 use crate::driver::Input;
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -37,28 +40,27 @@ fn gate() -> Gate {
         run: "run".into(),
         view: 1,
         members: 2,
-        rank: 1,
+        rank: Some(1),
         frame_bytes_max: FRAME_BYTES as u64,
     }
 }
 
-fn plan(address: &str, view: u64) -> Plan {
-    let member = |node, address: &str| Member {
-        node,
-        address: address.to_owned(),
-    };
-    let members = vec![member(1, "127.0.0.1:1"), member(2, address)];
+fn plan(view: u64) -> Plan {
     Plan {
         run: "run".into(),
-        view: View {
-            number: view,
-            first_step: 0,
-            members,
-        },
+        view,
         rank: 0,
         chunks: 32,
         patience: DEADLINE,
     }
+}
+
+fn members(address: &str) -> Vec<Member> {
+    let member = |node, address: &str| Member {
+        node,
+        address: address.to_owned(),
+    };
+    vec![member(1, "127.0.0.1:1"), member(2, address)]
 }
 
 async fn pair() -> Pair {
@@ -66,7 +68,7 @@ async fn pair() -> Pair {
     receiver.open(gate());
     let sent = Meter::default();
     let (events, sender_events) = mpsc::channel(4);
-    let sender = link(plan(&address, 1), &sent, &events)
+    let sender = link(plan(1), members(&address), &sent, &events)
         .await
         .expect("the receiver listens");
     Pair {
@@ -87,7 +89,7 @@ async fn next(arrivals: &mut mpsc::Receiver<Input>) -> Input {
 
 fn lost(input: Input) -> (u32, String) {
     match input {
-        Input::PeerLost { rank, reason } => (rank, reason),
+        Input::PeerLost { rank, reason, .. } => (rank, reason),
         _ => panic!("expected the loss of a peer"),
     }
 }
@@ -96,7 +98,7 @@ fn lost(input: Input) -> (u32, String) {
 async fn stream(frames: u32, frame: Bytes) {
     let Pair {
         mut arrivals,
-        sender,
+        mut sender,
         sent,
         _receiver,
         ..
@@ -153,7 +155,7 @@ async fn a_model_of_3_gib_streams_in_chunks() {
 async fn frames_wait_until_the_receiver_has_its_view() {
     let (receiver, mut arrivals, address) = listen().await;
     let (events, _sender_events) = mpsc::channel(4);
-    let sender = link(plan(&address, 1), &Meter::default(), &events)
+    let mut sender = link(plan(1), members(&address), &Meter::default(), &events)
         .await
         .expect("it listens");
     let sending = std::thread::spawn(move || {
@@ -173,7 +175,7 @@ async fn frames_wait_until_the_receiver_has_its_view() {
 async fn a_stream_that_ends_in_order_is_confirmed_once_all_of_it_is_there() {
     let Pair {
         mut arrivals,
-        sender,
+        mut sender,
         mut sender_events,
         _receiver,
         ..
@@ -184,7 +186,7 @@ async fn a_stream_that_ends_in_order_is_confirmed_once_all_of_it_is_there() {
         panic!("a frame")
     };
     assert_eq!(key.step, 9);
-    let Input::Received { rank: 1 } = next(&mut sender_events).await else {
+    let Input::Received { view: 1, rank: 1 } = next(&mut sender_events).await else {
         panic!("received")
     };
     assert!(arrivals.try_recv().is_err(), "nobody is lost");
@@ -195,7 +197,7 @@ async fn a_stream_that_ends_in_order_is_confirmed_once_all_of_it_is_there() {
 async fn a_receiver_that_takes_no_more_frames_is_reported() {
     let Pair {
         arrivals,
-        sender,
+        mut sender,
         mut sender_events,
         _receiver,
         ..
@@ -215,18 +217,18 @@ async fn strangers_are_turned_away_and_nobody_counts_as_lost() {
     let (receiver, mut arrivals, address) = listen().await;
     receiver.open(gate());
     let strangers = [
-        (plan(&address, 2), "view 1, not 2"),
+        (plan(0), "view 1, not 0"),
         (
             Plan {
                 run: "other".into(),
-                ..plan(&address, 1)
+                ..plan(1)
             },
             "not \"other\"",
         ),
     ];
     for (plan, expected) in strangers {
         let (events, mut told) = mpsc::channel(4);
-        let _sender = link(plan, &Meter::default(), &events)
+        let _sender = link(plan, members(&address), &Meter::default(), &events)
             .await
             .expect("it listens");
         let (_, reason) = lost(next(&mut told).await);
@@ -242,7 +244,7 @@ async fn strangers_are_turned_away_and_nobody_counts_as_lost() {
 async fn a_frame_over_the_bound_ends_the_stream() {
     let Pair {
         mut arrivals,
-        sender,
+        mut sender,
         _receiver,
         ..
     } = pair().await;
@@ -256,4 +258,106 @@ async fn a_frame_over_the_bound_ends_the_stream() {
     let _sender = sending
         .join()
         .expect("a broken stream does not block its sender");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_gets_whole_contributions_from_the_first_that_was_announced() {
+    let Pair {
+        arrivals: _arrivals,
+        mut sender,
+        _receiver,
+        ..
+    } = pair().await;
+    let (follower, mut follows, address) = listen().await;
+    follower.open(Gate {
+        rank: None,
+        ..gate()
+    });
+    let to = Member { node: 3, address };
+    sender.add(stream_to(plan(1), to, 5, &Meter::default()));
+    let sending = std::thread::spawn(move || {
+        for step in [4, 5] {
+            sender.send(step, 0, &Bytes::from_static(b"frame"));
+        }
+        sender
+    });
+    let Input::Opened {
+        view: 1,
+        rank: 0,
+        first: 5,
+    } = next(&mut follows).await
+    else {
+        panic!("the stream says from where on it is complete");
+    };
+    let Input::Frame(key, _) = next(&mut follows).await else {
+        panic!("a frame")
+    };
+    assert_eq!((key.step, key.rank), (5, 0));
+    let _sender = sending.join().expect("the queues have room");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_member_lacks_is_forwarded_in_its_owners_name() {
+    let (receiver, mut arrivals, address) = listen().await;
+    receiver.open(Gate {
+        members: 3,
+        ..gate()
+    });
+    let key = FrameKey {
+        view: 1,
+        step: 7,
+        rank: 2,
+        bucket: 0,
+    };
+    let frames = vec![(key, Bytes::from_static(b"lost otherwise"))];
+    supply(plan(1), frames, &address, &Meter::default())
+        .await
+        .expect("it is taken");
+    let Input::Frame(found, _) = next(&mut arrivals).await else {
+        panic!("a frame")
+    };
+    assert_eq!(found, key);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_arrives_as_it_was_and_another_size_is_refused() {
+    let (donor, mut asked, address) = listen().await;
+    donor.open(gate());
+    let data: Bytes = (0..600_000_u32).map(|i| (i >> 3) as u8).collect();
+    let snapshot = Snapshot {
+        next: 9,
+        digest: Digest([7; 32]),
+        data: data.clone(),
+    };
+    let source = |bytes, run: &str| Source {
+        run: run.to_owned(),
+        address: address.clone(),
+        at_least: 8,
+        bytes,
+        patience: DEADLINE,
+    };
+    let answering = tokio::spawn(async move {
+        for _ in 0..2 {
+            let Input::Wanted(wanted) = next(&mut asked).await else {
+                panic!("a request")
+            };
+            assert_eq!(wanted.at_least, 8);
+            let _refused = wanted.reply.send(snapshot.clone());
+        }
+    });
+    let meter = Meter::default();
+    let found = fetch(source(data.len(), "run"), &meter).await;
+    let found = found.expect("it is what it announces");
+    assert_eq!((found.next, found.digest), (9, Digest([7; 32])));
+    assert_eq!(found.data, data);
+    let other = fetch(source(100, "run"), &meter).await;
+    let text = other.expect_err("it is too large");
+    assert!(
+        text.contains("600000 bytes where a replica has 100"),
+        "{text}"
+    );
+    let other = fetch(source(100, "other"), &meter).await;
+    let text = other.expect_err("it is another run's");
+    assert!(text.contains("no replica of run \"other\""), "{text}");
+    answering.await.expect("it was asked twice");
 }

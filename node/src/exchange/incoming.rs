@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use ecq_cluster::{FrameKey, Rank, ViewNumber};
 use ecq_proto::limits;
 use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
-use ecq_proto::v1::{FrameChunk, Opening, Received};
+use ecq_proto::v1::{FrameChunk, Opening, Received, SnapshotChunk, SnapshotRequest};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::chunk::Assembler;
 use super::meter::Meter;
+use super::snapshot::{self, Wanted};
 use crate::connect::describe;
 use crate::driver::Input;
 
@@ -28,8 +29,8 @@ pub(crate) struct Gate {
     pub(crate) view: ViewNumber,
     /// Number of its members.
     pub(crate) members: u32,
-    /// This node's rank in it.
-    pub(crate) rank: Rank,
+    /// This node's rank in it; nothing if it only follows.
+    pub(crate) rank: Option<Rank>,
     /// Bound on the size of a frame.
     pub(crate) frame_bytes_max: u64,
 }
@@ -101,6 +102,9 @@ impl Drop for Incoming {
     }
 }
 
+type BoxStream<T> =
+    std::pin::Pin<Box<dyn tokio_stream::Stream<Item = Result<T, Status>> + Send + 'static>>;
+
 #[derive(Debug)]
 struct Service {
     gate: watch::Receiver<Option<Gate>>,
@@ -118,13 +122,22 @@ impl Exchange for Service {
         let opening = opening
             .ok_or_else(|| Status::invalid_argument("the first chunk carries no opening"))?;
         let mut gate = self.gate.clone();
-        let gate = gate.wait_for(Option::is_some).await;
+        // Others may be in the next view before this node is.
+        let in_view =
+            |gate: &Option<Gate>| gate.as_ref().is_some_and(|gate| gate.view >= opening.view);
+        let gate = gate.wait_for(in_view).await;
         let Some(gate) = gate.ok().and_then(|gate| gate.clone()) else {
             return Err(Status::unavailable("the node is ending"));
         };
         admit(&opening, &gate)?;
+        if let Some(first) = opening.first {
+            let (view, rank) = (opening.view, opening.rank);
+            let opened = Input::Opened { view, rank, first };
+            let _driver_is_gone = self.events.send(opened).await;
+        }
         if let Err(status) = self.take(&opening, &gate, &mut chunks).await {
             let lost = Input::PeerLost {
+                view: opening.view,
                 rank: opening.rank,
                 reason: describe(&status),
             };
@@ -133,6 +146,27 @@ impl Exchange for Service {
         }
         // The member has sent all that it had to, and knows from the answer that it is here.
         Ok(Response::new(Received {}))
+    }
+
+    type SnapshotStream = BoxStream<SnapshotChunk>;
+
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let SnapshotRequest { run, at_least } = request.into_inner();
+        let here = self.gate.borrow().as_ref().map(|gate| gate.run.clone());
+        if here.as_ref() != Some(&run) {
+            let text = format!("this node has no replica of run {run:?}");
+            return Err(Status::failed_precondition(text));
+        }
+        let (reply, snapshot) = oneshot::channel();
+        let wanted = Input::Wanted(Wanted { at_least, reply });
+        let gone = || Status::unavailable("the node is ending");
+        self.events.send(wanted).await.map_err(|_| gone())?;
+        let snapshot = snapshot.await.map_err(|_| gone())?;
+        let chunks = tokio_stream::iter(snapshot::cut(snapshot).map(Ok));
+        Ok(Response::new(Box::pin(chunks)))
     }
 }
 
@@ -154,7 +188,7 @@ impl Service {
             let key = FrameKey {
                 view: opening.view,
                 step: header.step,
-                rank: opening.rank,
+                rank: header.rank,
                 bucket: header.bucket,
             };
             let passed_on = self.events.send(Input::Frame(key, frame)).await;
@@ -177,7 +211,7 @@ fn admit(opening: &Opening, gate: &Gate) -> Result<(), Status> {
         let text = format!("this node is in view {}, not {}", gate.view, opening.view);
         return Err(Status::failed_precondition(text));
     }
-    if opening.rank >= gate.members || opening.rank == gate.rank {
+    if opening.rank >= gate.members || Some(opening.rank) == gate.rank {
         let text = format!(
             "rank {} is no other member of view {}",
             opening.rank, gate.view

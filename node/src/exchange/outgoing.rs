@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecq_cluster::{FrameKey, Rank, View};
+use ecq_cluster::{FrameKey, Member, Rank, Step, ViewNumber};
 use ecq_proto::v1::exchange_client::ExchangeClient;
 use ecq_proto::v1::{FrameChunk, Opening};
 use hyper_util::rt::TokioIo;
@@ -17,108 +17,176 @@ use super::meter::Meter;
 use crate::connect::{self, causes, describe};
 use crate::driver::Input;
 
-/// The sending ends of the streams to all other members. Dropping it ends the streams in order.
+/// The sending ends of the streams to all other members, and to who follows the view. Dropping it ends
+/// the streams in order.
 #[derive(Debug)]
 pub(crate) struct Broadcast {
-    view: u64,
+    view: ViewNumber,
     rank: Rank,
-    peers: Vec<mpsc::Sender<FrameChunk>>,
+    members: Vec<mpsc::Sender<FrameChunk>>,
+    observers: Vec<Observer>,
+}
+
+/// The sending end of a stream to a node that follows the view.
+#[derive(Debug)]
+pub(crate) struct Observer {
+    /// The first step whose contribution it gets.
+    first: Step,
+    chunks: mpsc::Sender<FrameChunk>,
 }
 
 impl Broadcast {
-    /// Hands a frame to every stream; waits while a stream is two steps behind. Called by the
+    /// Adds a node that follows the view.
+    pub(crate) fn add(&mut self, observer: Observer) {
+        self.observers.push(observer);
+    }
+
+    /// Hands a frame to every stream; waits while a member's stream is two steps behind. Called by the
     /// trainer's thread.
     ///
     /// A broken stream takes nothing more. It has been reported by the task that watches it, and
-    /// what follows from it is not decided here.
-    pub(crate) fn send(&self, step: u64, bucket: u32, frame: &Bytes) {
+    /// what follows from it is not decided here. Nobody waits for who only follows: one that is too
+    /// far behind finds its stream ended early, and begins anew.
+    pub(crate) fn send(&mut self, step: Step, bucket: u32, frame: &Bytes) {
         let key = FrameKey {
             view: self.view,
             step,
             rank: self.rank,
             bucket,
         };
-        for peer in &self.peers {
+        for member in &self.members {
             for chunk in chunk::cut(key, frame.clone()) {
-                if peer.blocking_send(chunk).is_err() {
+                if member.blocking_send(chunk).is_err() {
                     break;
                 }
             }
         }
+        self.observers.retain(|observer| {
+            let mut chunks = chunk::cut(key, frame.clone());
+            observer.first > step || chunks.all(|chunk| observer.chunks.try_send(chunk).is_ok())
+        });
     }
 }
 
-/// What it takes to open the streams of a view.
+/// What the streams of a member in a view have in common.
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) run: String,
-    pub(crate) view: View,
+    pub(crate) view: ViewNumber,
     pub(crate) rank: Rank,
     /// Most chunks of a contribution; two contributions may be under way.
     pub(crate) chunks: usize,
     pub(crate) patience: Duration,
 }
 
+impl Plan {
+    fn opening(&self, first: Option<Step>) -> FrameChunk {
+        let opening = Opening {
+            run: self.run.clone(),
+            view: self.view,
+            rank: self.rank,
+            first,
+        };
+        FrameChunk {
+            opening: Some(opening),
+            header: None,
+            data: Bytes::new(),
+        }
+    }
+}
+
 /// Opens a stream to every other member of the view and watches over it: `events` hears when the
 /// member has received all of an ended stream, or that the stream broke.
 pub(crate) async fn link(
     plan: Plan,
+    members: Vec<Member>,
     meter: &Meter,
     events: &mpsc::Sender<Input>,
 ) -> Result<Broadcast, (Rank, String)> {
-    let mut peers = Vec::new();
-    let Plan {
-        run,
-        view,
-        rank: own,
-        chunks,
-        patience,
-    } = plan;
-    for (rank, member) in (0..).zip(&view.members) {
-        if rank == own {
+    let mut streams = Vec::new();
+    for (rank, member) in (0..).zip(&members) {
+        if rank == plan.rank {
             continue;
         }
-        let channel = connect(&member.address, meter, patience)
+        let channel = connect(&member.address, meter, plan.patience)
             .await
             .map_err(|reason| (rank, format!("{}: {reason}", member.address)))?;
-        let (sender, chunks) = mpsc::channel(2 * chunks + 1);
-        let opening = Opening {
-            run: run.clone(),
-            view: view.number,
-            rank: own,
-        };
-        let opening = FrameChunk {
-            opening: Some(opening),
-            header: None,
-            data: Bytes::new(),
-        };
+        let (sender, chunks) = mpsc::channel(2 * plan.chunks + 1);
         sender
-            .try_send(opening)
+            .try_send(plan.opening(None))
             .map_err(|_| (rank, "its queue is full".to_owned()))?;
-        peers.push(sender);
-        let events = events.clone();
+        streams.push(sender);
+        let (view, events) = (plan.view, events.clone());
         tokio::spawn(async move {
-            let answer = ExchangeClient::new(channel)
-                .contribute(ReceiverStream::new(chunks))
-                .await;
-            let ended = match answer {
-                Ok(_) => Input::Received { rank },
-                Err(status) => Input::PeerLost {
-                    rank,
-                    reason: describe(&status),
-                },
+            let ended = match contribute(channel, chunks).await {
+                Ok(()) => Input::Received { view, rank },
+                Err(reason) => Input::PeerLost { view, rank, reason },
             };
             let _driver_is_gone = events.send(ended).await;
         });
     }
     Ok(Broadcast {
-        view: view.number,
-        rank: own,
-        peers,
+        view: plan.view,
+        rank: plan.rank,
+        members: streams,
+        observers: Vec::new(),
     })
 }
 
+/// Contributions that may wait for a node that follows the view and is slower than its members.
+const OBSERVER_LAG: usize = 64;
+
+/// Opens a stream to a node that follows the view. It takes chunks at once, and they wait until the
+/// node is reached. If it is not, or the stream breaks, the node will ask again.
+pub(crate) fn stream(plan: Plan, to: Member, first: Step, meter: &Meter) -> Observer {
+    let (sender, chunks) = mpsc::channel(OBSERVER_LAG * plan.chunks + 1);
+    // Invariant: the queue is empty.
+    let _opened = sender.try_send(plan.opening(Some(first)));
+    let meter = meter.clone();
+    tokio::spawn(async move {
+        let done = match connect(&to.address, &meter, plan.patience).await {
+            Ok(channel) => contribute(channel, chunks).await,
+            Err(reason) => Err(reason),
+        };
+        if let Err(reason) = done {
+            tracing::debug!(node = to.node, reason, "who follows cannot be reached");
+        }
+    });
+    Observer {
+        first,
+        chunks: sender,
+    }
+}
+
+/// Forwards contributions to a member of the view that lacks them; returns when it has them.
+pub(crate) async fn supply(
+    plan: Plan,
+    frames: Vec<(FrameKey, Bytes)>,
+    address: &str,
+    meter: &Meter,
+) -> Result<(), String> {
+    let channel = connect(address, meter, plan.patience).await?;
+    let opening = plan.opening(None);
+    let frames = frames.into_iter();
+    let chunks = frames.flat_map(|(key, frame)| chunk::cut(key, frame));
+    let chunks = tokio_stream::iter(std::iter::once(opening).chain(chunks));
+    let answer = ExchangeClient::new(channel).contribute(chunks).await;
+    answer.map(drop).map_err(|status| describe(&status))
+}
+
+async fn contribute(channel: Channel, chunks: mpsc::Receiver<FrameChunk>) -> Result<(), String> {
+    let answer = ExchangeClient::new(channel)
+        .contribute(ReceiverStream::new(chunks))
+        .await;
+    answer.map(drop).map_err(|status| describe(&status))
+}
+
 /// Connects to a member over a socket whose writes are counted.
-async fn connect(address: &str, meter: &Meter, patience: Duration) -> Result<Channel, String> {
+pub(super) async fn connect(
+    address: &str,
+    meter: &Meter,
+    patience: Duration,
+) -> Result<Channel, String> {
     let endpoint = connect::endpoint(address, patience).map_err(|error| causes(&error))?;
     let attempt = || {
         let meter = meter.clone();

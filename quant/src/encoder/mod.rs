@@ -43,6 +43,14 @@ impl Clone for Encoder {
             scratch: Mutex::default(),
         }
     }
+
+    /// Becomes what `source` is, in the memory that is here: how a step is made ready to be taken back.
+    fn clone_from(&mut self, source: &Self) {
+        self.common.clone_from(&source.common);
+        self.residual.clone_from(&source.residual);
+        self.velocity.clone_from(&source.velocity);
+        self.buckets.clone_from(&source.buckets);
+    }
 }
 
 impl Encoder {

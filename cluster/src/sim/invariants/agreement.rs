@@ -1,10 +1,13 @@
-//! Agreement: whoever has applied a step holds the same replica after it.
+//! Agreement: whoever has applied a step in the same view holds the same replica after it.
 
 use crate::sim::record::Record;
 
 pub(super) fn check(record: &Record) -> Result<(), String> {
     for (applied, earlier) in record.fresh_applied() {
-        let other = earlier.iter().find(|other| other.step == applied.step);
+        let same = |other: &&crate::sim::record::Applied| {
+            (other.step, other.view) == (applied.step, applied.view)
+        };
+        let other = earlier.iter().find(same);
         if let Some(other) = other.filter(|other| other.digest != applied.digest) {
             return Err(format!(
                 "after step {} node {} holds {}, node {} holds {}",

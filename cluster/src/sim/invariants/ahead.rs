@@ -1,15 +1,17 @@
 //! Ahead: no member has applied more than one step more than another.
 
-use crate::id::{NodeId, Step};
 use crate::sim::record::Record;
 
 pub(super) fn check(record: &Record) -> Result<(), String> {
     for (applied, _) in record.fresh_applied() {
-        let Some(view) = record.view_of(applied.node) else {
+        let Some(view) = record.view(applied.view) else {
             continue;
         };
-        let members = view.members.iter();
-        let counts = members.map(|member| (count(record, member.node), member.node));
+        if view.rank_of(applied.node).is_none() {
+            continue; // It only follows.
+        }
+        let members = view.members.iter().map(|member| member.node);
+        let counts = members.map(|node| (record.next_of(node, &record.applied), node));
         if let Some((least, node)) = counts.min().filter(|(least, _)| applied.step > *least) {
             return Err(format!(
                 "node {} has applied {} steps, node {node} only {least}",
@@ -19,12 +21,4 @@ pub(super) fn check(record: &Record) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// Steps of the run that `node` has applied.
-fn count(record: &Record, node: NodeId) -> Step {
-    let mut applied = record.applied.iter().rev();
-    let last = applied.find(|applied| applied.node == node);
-    let first = || record.view_of(node).map_or(0, |view| view.first_step);
-    last.map_or_else(first, |last| last.step + 1)
 }

@@ -3,8 +3,8 @@
 
 use crate::coordinator::Outcome;
 use crate::id::{Digest, Step};
-use crate::sim::record::{Departure, Record};
-use crate::sim::timing::{LOSS_MAX, NEWS_MAX};
+use crate::sim::record::{Departure, Life, Record};
+use crate::sim::timing::{CHANGE_MAX, LOSS_MAX, NEWS_MAX};
 
 pub(super) fn check(record: &Record) -> Result<(), String> {
     if record.idle && !record.over {
@@ -22,8 +22,9 @@ pub(super) fn check(record: &Record) -> Result<(), String> {
     }
 }
 
-/// The coordinator ends a run within [`LOSS_MAX`] of losing a member, and within [`NEWS_MAX`] if
-/// its connection broke.
+/// Within [`LOSS_MAX`] of losing a member, and within [`NEWS_MAX`] if its connection broke, the
+/// coordinator stores a view without it, or ends the run. It may have to wait for others that are
+/// lost as well.
 fn losses_are_noticed(record: &Record) -> Result<(), String> {
     let Some((stored, view)) = record.durable.last() else {
         return Ok(());
@@ -31,17 +32,28 @@ fn losses_are_noticed(record: &Record) -> Result<(), String> {
     if record.outcome.is_some() || record.coordinator.silent().is_some() {
         return Ok(());
     }
+    let silent = |life: &Life| life.silent();
+    // Answers may have waited for a node that was frozen.
+    let awake = record
+        .nodes
+        .iter()
+        .map(|life| life.silent().unwrap_or(life.awake));
+    let last = awake.max().unwrap_or(0);
+    let unheard = |life: &Life| {
+        let heard = Some(Departure::Vanished) != life.ended.clone().map(|(_, how)| how);
+        life.frozen.is_some() || !heard
+    };
+    let notice = if record.nodes.iter().any(unheard) {
+        LOSS_MAX
+    } else {
+        NEWS_MAX
+    };
     for member in &view.members {
-        let life = record.life(member.node);
-        let Some(silent) = life.and_then(|life| life.silent()) else {
+        let Some(since) = record.life(member.node).and_then(silent).map(|_| last) else {
             continue;
         };
-        let since = silent.max(*stored).max(record.coordinator.awake);
-        let heard = matches!(
-            life.and_then(|life| life.ended.as_ref()),
-            Some((_, Departure::Crashed | Departure::Exited(_)))
-        );
-        if record.now > since + if heard { NEWS_MAX } else { LOSS_MAX } {
+        let since = since.max(*stored).max(record.coordinator.awake);
+        if record.now > since + notice + CHANGE_MAX {
             return Err(format!(
                 "member {} is lost since {since} ms and the coordinator does nothing",
                 member.node
@@ -72,25 +84,33 @@ fn the_end_is_known(record: &Record) -> Result<(), String> {
     Ok(())
 }
 
-/// Whoever reports success has applied every step, and so has everybody else.
+/// Whoever reports success has applied every step, and so has everybody else. A run fails only if it
+/// is stopped, or no member is left to go on with.
 fn the_end_is_true(record: &Record) -> Result<(), String> {
     let completed = match &record.outcome {
         Some((_, Outcome::Completed { steps, digest })) => Some((*steps, *digest)),
         _ => None,
     };
+    let last = record.durable.last().map(|(_, view)| view);
+    let members = last.map_or(&[][..], |view| &view.members);
+    let is_member = |node| last.is_some_and(|view| view.rank_of(node).is_some());
     if let Some(completed) = completed {
         all_have_applied(record, completed)?;
-    } else if !record.faulty {
-        return Err(format!(
-            "no fault, but the run ended with {:?}",
-            record.outcome
-        ));
+    } else if let Some((_, Outcome::Failed(failure))) = &record.outcome {
+        let struck = |node| record.struck.contains(&node);
+        if !record.stopped && !members.iter().all(|member| struck(member.node)) {
+            return Err(format!("members are left, but the run ended: {failure}"));
+        }
+    } else if record.coordinator.ended.is_none() {
+        return Err("the run has not ended".to_owned());
     }
     for (node, life) in (1..).zip(&record.nodes) {
-        let fine = match &life.ended {
-            Some((_, Departure::Exited(Ok(steps)))) => completed.is_some_and(|end| end.0 == *steps),
-            Some(_) => record.faulty || record.view_of(node).is_none(),
-            None => false,
+        let fine = match (&life.ended, completed) {
+            (Some((_, Departure::Exited(Ok(steps)))), Some(end)) => {
+                *steps == end.0 || !is_member(node)
+            }
+            (Some((_, Departure::Exited(Ok(_)))), None) | (None, _) => false,
+            (Some(_), _) => record.faulty || !is_member(node),
         };
         if !fine {
             let (how, outcome) = (&life.ended, &record.outcome);
@@ -108,12 +128,11 @@ fn all_have_applied(record: &Record, (steps, digest): (Step, Digest)) -> Result<
         .last()
         .map(|(_, view)| view.members.as_slice());
     for member in members.unwrap_or_default() {
-        let mut applied = record.applied.iter().rev();
-        let last = applied.find(|applied| applied.node == member.node);
-        if !last.is_some_and(|last| last.step + 1 == steps && last.digest == digest) {
+        let stand = record.stand_of(member.node, &record.applied);
+        if stand != Some((steps, digest)) {
             let node = member.node;
             return Err(format!(
-                "the run is complete, but node {node} has applied {last:?} last"
+                "the run is complete, but node {node} stands at {stand:?}"
             ));
         }
     }

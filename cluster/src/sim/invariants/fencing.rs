@@ -4,7 +4,7 @@ use crate::sim::record::Record;
 
 pub(super) fn check(record: &Record) -> Result<(), String> {
     for (applied, _) in record.fresh_applied() {
-        let Some(view) = record.view_of(applied.node) else {
+        let Some(view) = record.view(applied.view) else {
             return Err(format!("node {} trains without a view", applied.node));
         };
         for frame in &applied.frames {

@@ -5,7 +5,7 @@ use crate::sim::record::Record;
 
 pub(super) fn check(record: &Record) -> Result<(), String> {
     for (applied, _) in record.fresh_applied() {
-        let Some(view) = record.view_of(applied.node) else {
+        let Some(view) = record.view(applied.view) else {
             return Err(format!("node {} trains without a view", applied.node));
         };
         let buckets = |rank: Rank| (0..record.buckets).map(move |bucket| (rank, bucket));

@@ -1,9 +1,11 @@
 //! What a node commands, event by event.
 
 use super::*;
-use crate::view::Member;
+use crate::message::{Fingerprint, Refusal};
 
-#[path = "node_frames_test.rs"]
+#[path = "changing_tests.rs"]
+mod changing;
+#[path = "frames_tests.rs"]
 mod frames;
 
 const HEARTBEAT: Millis = 100;
@@ -25,6 +27,7 @@ fn view(members: u64) -> View {
     View {
         number: 1,
         first_step: 0,
+        consumed: 0,
         members: (0..members).map(member).collect(),
     }
 }
@@ -36,6 +39,18 @@ fn key(step: Step, rank: Rank, bucket: u32) -> FrameKey {
         rank,
         bucket,
     }
+}
+
+fn install(view: View) -> ToNode {
+    ToNode::Install(Installation {
+        view,
+        hold: false,
+        supply: Vec::new(),
+    })
+}
+
+fn contributed(step: Step) -> Event {
+    Event::Contributed { view: 1, step }
 }
 
 /// A node under test, with node id 1 and hence rank 1 where there are others, and its clock.
@@ -92,16 +107,13 @@ impl Bench {
     fn linking(id: NodeId, members: u64) -> Self {
         let mut bench = Self::ready(id);
         let view = view(members);
-        assert_eq!(
-            bench.hears(ToNode::Install(view.clone())),
-            [Command::Link(view)]
-        );
+        assert_eq!(bench.hears(install(view.clone())), [Command::Link(view)]);
         bench
     }
 
     fn training(id: NodeId, members: u64) -> Self {
         let mut bench = Self::linking(id, members);
-        assert_eq!(bench.handle(Event::Linked), [Command::Compute(0)]);
+        assert_eq!(bench.handle(Event::Linked(1)), [Command::Compute(0)]);
         bench
     }
 
@@ -112,7 +124,7 @@ impl Bench {
             for bucket in 0..2 {
                 bench.handle(Event::Frame(key(step, 1 - id as Rank, bucket)));
             }
-            bench.handle(Event::Contributed(step));
+            bench.handle(contributed(step));
         }
         bench
     }
@@ -139,7 +151,11 @@ fn prepared_event() -> Event {
 }
 
 fn apply(step: Step, digest: bool) -> Command {
-    Command::Apply { step, digest }
+    Command::Apply {
+        view: 1,
+        step,
+        digest,
+    }
 }
 
 #[test]
@@ -151,10 +167,10 @@ fn digests_are_wanted_as_often_as_the_run_says_and_at_the_end() {
         steps: 5,
         digest_every: 2,
     });
-    bench.hears(ToNode::Install(view(1)));
-    bench.handle(Event::Linked);
+    bench.hears(install(view(1)));
+    bench.handle(Event::Linked(1));
     let wanted: Vec<bool> = (0..5)
-        .filter_map(|step| match bench.handle(Event::Contributed(step))[..] {
+        .filter_map(|step| match bench.handle(contributed(step))[..] {
             [Command::Apply { digest, .. }, ..] => Some(digest),
             _ => None,
         })
@@ -166,11 +182,11 @@ fn digests_are_wanted_as_often_as_the_run_says_and_at_the_end() {
 #[test]
 fn alone_a_node_trains_and_finishes() {
     let mut bench = Bench::training(0, 1);
-    let commands = bench.handle(Event::Contributed(0));
+    let commands = bench.handle(contributed(0));
     assert_eq!(commands, [apply(0, false), Command::Compute(1)]);
     let (step, digest) = (0, None);
     assert!(bench.handle(Event::Applied { step, digest }).is_empty());
-    assert_eq!(bench.handle(Event::Contributed(1)), [apply(1, true)]);
+    assert_eq!(bench.handle(contributed(1)), [apply(1, true)]);
     let digest = Digest([3; 32]);
     let applied = Event::Applied {
         step: 1,
@@ -178,7 +194,12 @@ fn alone_a_node_trains_and_finishes() {
     };
     let report = Command::Send(ToCoordinator::Digest { step: 1, digest });
     assert_eq!(bench.handle(applied), [report, Command::Deliver]);
-    let finished = Command::Send(ToCoordinator::Finished { steps: 2, digest });
+    let (view, steps) = (1, 2);
+    let finished = Command::Send(ToCoordinator::Finished {
+        view,
+        steps,
+        digest,
+    });
     assert_eq!(bench.handle(Event::Delivered), [finished]);
     assert_eq!(bench.hears(ToNode::End), [Command::Exit(Ok(2))]);
 }
@@ -191,7 +212,12 @@ fn only_rank_0_delivers_the_model() {
         digest: Some(digest),
     };
     let report = Command::Send(ToCoordinator::Digest { step: 1, digest });
-    let finished = Command::Send(ToCoordinator::Finished { steps: 2, digest });
+    let (view, steps) = (1, 2);
+    let finished = Command::Send(ToCoordinator::Finished {
+        view,
+        steps,
+        digest,
+    });
     let commands = Bench::finishing(0).handle(applied.clone());
     assert_eq!(commands, [report.clone(), Command::Deliver]);
     assert_eq!(Bench::finishing(1).handle(applied), [report, finished]);
@@ -200,7 +226,7 @@ fn only_rank_0_delivers_the_model() {
 #[test]
 fn an_end_before_the_last_step_is_no_success() {
     for mut bench in Bench::every_phase() {
-        let finishing = matches!(bench.machine.phase, Phase::Finishing);
+        let finishing = matches!(bench.machine.phase, Phase::Finishing(_));
         let commands = bench.hears(ToNode::End);
         match &commands[..] {
             [Command::Exit(Ok(2))] => assert!(finishing),
@@ -222,6 +248,10 @@ fn an_abort_a_refusal_and_a_lost_coordinator_end_it_in_every_phase() {
             Ending::Aborted(failure()),
         ),
         (
+            Event::Message(ToNode::Excluded(failure())),
+            Ending::Excluded(failure()),
+        ),
+        (
             Event::Message(ToNode::Refused(refusal())),
             Ending::Refused(refusal()),
         ),
@@ -235,7 +265,7 @@ fn an_abort_a_refusal_and_a_lost_coordinator_end_it_in_every_phase() {
             assert_eq!(bench.handle(event.clone()), [exit]);
             bench.now = 10 * HEARTBEAT;
             assert_eq!(bench.machine.deadline(), None);
-            for event in [Event::Tick, Event::Linked, Event::Message(ToNode::End)] {
+            for event in [Event::Tick, Event::Linked(1), Event::Message(ToNode::End)] {
                 assert!(bench.handle(event).is_empty(), "nothing follows");
             }
         }
@@ -255,6 +285,7 @@ fn a_node_that_cannot_go_on_says_so_before_it_exits() {
 #[test]
 fn a_lost_peer_is_reported_while_its_frames_are_needed() {
     let event = || Event::PeerLost {
+        view: 1,
         rank: 0,
         reason: "reset".into(),
     };
@@ -275,13 +306,13 @@ fn a_lost_peer_is_reported_while_its_frames_are_needed() {
 fn events_out_of_turn_change_nothing() {
     let (step, digest) = (1, Some(Digest([3; 32])));
     for mut bench in Bench::every_phase().into_iter().take(4) {
-        for event in [
-            Event::Contributed(0),
-            Event::Applied { step, digest },
-            Event::Delivered,
-        ] {
+        for event in [contributed(0), Event::Delivered] {
             assert!(bench.handle(event).is_empty());
         }
+    }
+    // While it links, the last step of the view before may still be under way.
+    for mut bench in Bench::every_phase().into_iter().take(3) {
+        assert!(bench.handle(Event::Applied { step, digest }).is_empty());
     }
     let welcome = || ToNode::Welcome {
         node: 5,
@@ -290,19 +321,19 @@ fn events_out_of_turn_change_nothing() {
     for mut bench in Bench::every_phase().into_iter().skip(3) {
         assert!(bench.handle(prepared_event()).is_empty());
         assert!(bench.hears(welcome()).is_empty());
-        assert!(bench.hears(ToNode::Install(view(2))).is_empty());
+        assert!(bench.hears(install(view(2))).is_empty());
     }
     let mut bench = Bench::training(1, 2);
     assert!(
-        bench.handle(Event::Linked).is_empty(),
+        bench.handle(Event::Linked(1)).is_empty(),
         "streams are open already"
     );
     assert!(
-        bench.handle(Event::Contributed(1)).is_empty(),
+        bench.handle(contributed(1)).is_empty(),
         "nobody asked for it"
     );
     assert!(
-        Bench::ready(9).hears(ToNode::Install(view(2))).is_empty(),
+        Bench::ready(9).hears(install(view(2))).is_empty(),
         "no member"
     );
 }
@@ -333,10 +364,10 @@ fn it_speaks_at_least_every_heartbeat() {
 fn a_view_that_begins_after_the_last_step_cannot_be_trained_in() {
     let mut bench = Bench::ready(1);
     let late = View {
-        first_step: 2,
+        first_step: 3,
         ..view(2)
     };
-    let commands = bench.hears(ToNode::Install(late));
+    let commands = bench.hears(install(late));
     let [
         Command::Send(ToCoordinator::Leave(_)),
         Command::Exit(Err(ending)),
@@ -347,7 +378,7 @@ fn a_view_that_begins_after_the_last_step_cannot_be_trained_in() {
     assert!(
         ending
             .to_string()
-            .contains("begins at step 2, but the run has 2 steps"),
+            .contains("begins at step 3, but the run has 2 steps"),
         "{ending}"
     );
 }

@@ -8,7 +8,7 @@ fn a_step_is_applied_when_all_contributions_are_there_whatever_came_last() {
     for own_last in [false, true] {
         let mut bench = Bench::training(1, 3);
         if !own_last {
-            assert!(bench.handle(Event::Contributed(0)).is_empty());
+            assert!(bench.handle(contributed(0)).is_empty());
         }
         for frame in &frames[..3] {
             assert_eq!(bench.handle(Event::Frame(*frame)), [Command::Keep(*frame)]);
@@ -16,7 +16,7 @@ fn a_step_is_applied_when_all_contributions_are_there_whatever_came_last() {
         assert_eq!(bench.machine.waiting_for(), [2]);
         let mut commands = bench.handle(Event::Frame(frames[3]));
         if own_last {
-            commands.extend(bench.handle(Event::Contributed(0)));
+            commands.extend(bench.handle(contributed(0)));
         }
         let keep = Command::Keep(frames[3]);
         assert_eq!(commands, [keep, apply(0, false), Command::Compute(1)]);
@@ -30,8 +30,8 @@ fn frames_that_come_before_the_streams_are_open_count() {
         let key = key(0, 0, bucket);
         assert_eq!(bench.handle(Event::Frame(key)), [Command::Keep(key)]);
     }
-    assert_eq!(bench.handle(Event::Linked), [Command::Compute(0)]);
-    let commands = bench.handle(Event::Contributed(0));
+    assert_eq!(bench.handle(Event::Linked(1)), [Command::Compute(0)]);
+    let commands = bench.handle(contributed(0));
     assert_eq!(commands, [apply(0, false), Command::Compute(1)]);
 }
 
@@ -58,7 +58,7 @@ fn duplicate_late_early_and_foreign_frames_do_not_count() {
         Some(Verdict::Foreign)
     );
     assert_eq!(judge(key(0, 0, 1)), None);
-    bench.handle(Event::Contributed(0));
+    bench.handle(contributed(0));
     let late = bench.handle(Event::Frame(key(0, 0, 1)));
     assert_eq!(late, [Command::Drop(key(0, 0, 1), Verdict::Late)]);
 }

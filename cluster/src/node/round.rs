@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::id::{Rank, Step, ViewNumber};
 use crate::message::FrameKey;
+use crate::view::View;
 
 /// What becomes of an arriving frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,15 +23,17 @@ pub enum Verdict {
     Unknown,
 }
 
-/// The frames held for `step` and `step + 1`.
+/// The frames held for the step under way and later ones.
 ///
 /// No member can be more than one step ahead of another: to send step *t* + 1 it must have applied
-/// step *t*, for which it needed ours. So two steps are all that can be in flight.
+/// step *t*, for which it needed ours. So two steps are all that a member sees in flight. Nobody
+/// waits for a node that only follows the view: it holds as many as it is behind.
 #[derive(Debug)]
 pub(crate) struct Round {
     view: ViewNumber,
     members: u32,
-    own: Rank,
+    /// Nothing for a node that follows.
+    own: Option<Rank>,
     buckets: u32,
     step: Step,
     held: BTreeMap<Step, BTreeSet<(Rank, u32)>>,
@@ -38,22 +41,23 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    pub(crate) fn new(
-        view: ViewNumber,
-        first: Step,
-        members: u32,
-        own: Rank,
-        buckets: u32,
-    ) -> Self {
+    /// The round of `view` for its member of rank `own`, or for a node that follows it.
+    pub(crate) fn new(view: &View, own: Option<Rank>, buckets: u32) -> Self {
         Self {
-            view,
-            members,
+            view: view.number,
+            members: view.size(),
             own,
             buckets,
-            step: first,
+            step: view.first_step,
             held: BTreeMap::new(),
             contributed: false,
         }
+    }
+
+    /// Goes on from `step`, before which everything is applied.
+    pub(crate) fn skip_to(&mut self, step: Step) {
+        self.step = step;
+        self.held = self.held.split_off(&step);
     }
 
     /// The step under way.
@@ -65,11 +69,14 @@ impl Round {
     pub(crate) fn arrive(&mut self, key: FrameKey) -> Verdict {
         if key.view != self.view {
             Verdict::Foreign
-        } else if key.rank >= self.members || key.rank == self.own || key.bucket >= self.buckets {
+        } else if key.rank >= self.members
+            || Some(key.rank) == self.own
+            || key.bucket >= self.buckets
+        {
             Verdict::Unknown
         } else if key.step < self.step {
             Verdict::Late
-        } else if key.step > self.step + 1 {
+        } else if self.own.is_some() && key.step > self.step + 1 {
             Verdict::Early
         } else if self
             .held
@@ -89,17 +96,22 @@ impl Round {
         self.contributed |= step == self.step;
     }
 
-    /// Whether all contributions to the step under way are here; if so, moves on to the next step.
+    /// Moves on to the next step if all contributions to the one under way are here; says whether.
     pub(crate) fn advance(&mut self) -> bool {
-        let expected = (self.members as usize - 1) * self.buckets as usize;
-        let arrived = self.held.get(&self.step).map_or(0, BTreeSet::len);
-        if arrived < expected || !self.contributed {
+        if !self.is_complete() {
             return false;
         }
         self.held.remove(&self.step);
         self.contributed = false;
         self.step += 1;
         true
+    }
+
+    /// Whether all contributions to the step under way are here.
+    pub(crate) fn is_complete(&self) -> bool {
+        let others = self.members as usize - usize::from(self.own.is_some());
+        let arrived = self.held.get(&self.step).map_or(0, BTreeSet::len);
+        arrived == others * self.buckets as usize && (self.contributed || self.own.is_none())
     }
 
     /// The ranks whose contribution to the step under way is not complete.
@@ -110,7 +122,7 @@ impl Round {
             frames == self.buckets as usize
         };
         (0..self.members)
-            .filter(|rank| *rank != self.own && !complete(*rank))
+            .filter(|rank| Some(*rank) != self.own && !complete(*rank))
             .collect()
     }
 }
@@ -118,6 +130,21 @@ impl Round {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::view::Member;
+
+    fn round(first_step: Step, members: u64, own: Option<Rank>, buckets: u32) -> Round {
+        let member = |node| Member {
+            node,
+            address: String::new(),
+        };
+        let view = View {
+            number: 1,
+            first_step,
+            consumed: 0,
+            members: (0..members).map(member).collect(),
+        };
+        Round::new(&view, own, buckets)
+    }
 
     fn key(step: Step, rank: Rank, bucket: u32) -> FrameKey {
         FrameKey {
@@ -130,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_step_is_complete_when_every_bucket_of_every_member_is_here() {
-        let mut round = Round::new(1, 0, 3, 1, 2);
+        let mut round = round(0, 3, Some(1), 2);
         for (rank, bucket) in [(2, 1), (0, 0), (2, 0)] {
             assert_eq!(round.arrive(key(0, rank, bucket)), Verdict::Keep);
         }
@@ -144,7 +171,7 @@ mod tests {
 
     #[test]
     fn frames_are_told_apart_by_their_identity() {
-        let mut round = Round::new(1, 5, 2, 0, 1);
+        let mut round = round(5, 2, Some(0), 1);
         assert_eq!(round.arrive(key(6, 1, 0)), Verdict::Keep);
         assert_eq!(round.arrive(key(6, 1, 0)), Verdict::Duplicate);
         assert_eq!(round.arrive(key(4, 1, 0)), Verdict::Late);
@@ -163,9 +190,24 @@ mod tests {
 
     #[test]
     fn alone_the_own_contribution_completes_the_step() {
-        let mut round = Round::new(1, 0, 1, 0, 4);
+        let mut round = round(0, 1, Some(0), 4);
         assert!(!round.advance());
         round.contribute(0);
         assert!(round.advance());
+    }
+
+    #[test]
+    fn who_follows_holds_all_that_comes_and_contributes_nothing() {
+        let mut round = round(2, 2, None, 1);
+        for step in [9, 7, 8] {
+            for rank in [0, 1] {
+                assert_eq!(round.arrive(key(step, rank, 0)), Verdict::Keep);
+            }
+        }
+        assert!(!round.advance(), "steps 2 to 6 are missing");
+        round.skip_to(8);
+        assert_eq!(round.arrive(key(7, 0, 0)), Verdict::Late);
+        assert!(round.advance() && round.advance() && !round.advance());
+        assert_eq!((round.step(), round.missing()), (10, vec![0, 1]));
     }
 }

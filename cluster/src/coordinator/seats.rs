@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{Digest, Millis, NodeId, Rank, Step};
+use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 use crate::message::{Fingerprint, Refusal};
-use crate::view::Member;
+use crate::view::{Member, View};
 
 /// A node that has been welcomed.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(crate) struct Seat {
     pub(crate) heard: Millis,
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) finished: Option<(Step, Digest)>,
+    /// The view that the node, which is no member, has caught up with.
+    pub(crate) caught_up: Option<ViewNumber>,
 }
 
 /// The seats of a run: as many as it has members.
@@ -33,13 +35,13 @@ impl Seats {
         }
     }
 
-    /// Why a node that asks for `rank` cannot have a seat.
-    pub(crate) fn objection(&self, rank: Option<Rank>) -> Option<Refusal> {
-        if self.taken.len() >= self.capacity as usize {
-            let nodes = self.capacity;
-            return Some(Refusal::Full { nodes });
-        }
-        let rank = rank?;
+    /// Whether nobody else can come.
+    pub(crate) fn full(&self) -> bool {
+        self.taken.len() >= self.capacity as usize
+    }
+
+    /// Why a node cannot have `rank`.
+    pub(crate) fn objection(&self, rank: Rank) -> Option<Refusal> {
         let why = if rank >= self.capacity {
             "does not exist in this run"
         } else if self.taken.values().any(|seat| seat.rank == Some(rank)) {
@@ -80,6 +82,7 @@ impl Seats {
             heard: now,
             fingerprint: None,
             finished: None,
+            caught_up: None,
         };
         self.taken.insert(node, seat);
     }
@@ -110,9 +113,22 @@ impl Seats {
         self.taken.values().filter(ready).count()
     }
 
-    pub(crate) fn finished(&self) -> usize {
-        let finished = |seat: &&Seat| seat.finished.is_some();
-        self.taken.values().filter(finished).count()
+    /// Nodes that are ready and not among `members`.
+    pub(crate) fn waiting(&self, members: &View) -> Vec<NodeId> {
+        let ready = self
+            .taken
+            .iter()
+            .filter(|(_, seat)| seat.fingerprint.is_some());
+        let nodes = ready.map(|(node, _)| *node);
+        nodes
+            .filter(|node| members.rank_of(*node).is_none())
+            .collect()
+    }
+
+    /// The node as a member of a view.
+    pub(crate) fn member(&self, node: NodeId) -> Option<Member> {
+        let address = self.get(node)?.address.clone();
+        Some(Member { node, address })
     }
 
     /// Whether every seat is taken by a node that is ready.
@@ -124,6 +140,11 @@ impl Seats {
     pub(crate) fn deadline(&self, lease: Millis) -> Option<Millis> {
         let deadline = |seat: &Seat| seat.heard.saturating_add(lease);
         self.taken.values().map(deadline).min()
+    }
+
+    /// Begins all leases anew.
+    pub(crate) fn forgive(&mut self, now: Millis) {
+        self.taken.values_mut().for_each(|seat| seat.heard = now);
     }
 
     /// Nodes whose lease has run out.

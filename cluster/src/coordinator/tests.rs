@@ -3,7 +3,9 @@
 use super::*;
 use crate::message::Hello;
 
-#[path = "coordinator_joining_test.rs"]
+#[path = "changing_tests.rs"]
+mod changing;
+#[path = "joining_tests.rs"]
 mod joining;
 
 const VERSION: &str = "1.0.0";
@@ -12,6 +14,7 @@ fn config(nodes: u32) -> RunConfig {
     RunConfig {
         name: "digits".into(),
         nodes,
+        min_nodes: 1,
         data: "digits".into(),
         data_dir: None,
         model: "softmax".into(),
@@ -20,6 +23,7 @@ fn config(nodes: u32) -> RunConfig {
         steps: Some(3),
         epochs: None,
         batch_size: 8,
+        global_batch: None,
         lr: 0.1,
         lr_schedule: "constant".into(),
         momentum: 0.0,
@@ -103,6 +107,16 @@ fn send(to: NodeId, message: ToNode) -> Command {
     Command::Send { to, message }
 }
 
+/// How `view` is announced where nobody lacks anything.
+fn install(to: NodeId, view: &View) -> Command {
+    let installation = Installation {
+        view: view.clone(),
+        hold: false,
+        supply: Vec::new(),
+    };
+    send(to, ToNode::Install(installation))
+}
+
 /// Whether `node` is given a seat.
 fn welcomes(commands: &[Command], node: NodeId) -> bool {
     let welcome = |message: &ToNode| matches!(message, ToNode::Welcome { .. });
@@ -125,35 +139,27 @@ fn a_view_is_installed_only_when_it_is_durable() {
     assert_eq!(bench.machine.view(), None);
     assert!(bench.handle(Event::Persisted(2)).is_empty(), "another view");
     let commands = bench.handle(Event::Persisted(1));
-    let install = |node| send(node, ToNode::Install(view.clone()));
-    assert_eq!(commands, [install(10), install(11)]);
+    assert_eq!(commands, [install(10, &view), install(11, &view)]);
     assert_eq!(bench.machine.view(), Some(&view));
     assert!(bench.handle(Event::Persisted(1)).is_empty(), "once");
-}
-
-#[test]
-fn a_lease_that_runs_out_fails_the_run_and_tells_the_silent_node_too() {
-    let (mut bench, _) = Bench::training(3);
-    bench.now = 999;
-    assert_eq!(bench.machine.deadline(), Some(1000));
-    assert!(bench.handle(Event::Tick).is_empty());
-    bench.says(10, ToCoordinator::Heartbeat);
-    bench.now = 1000;
-    let text = failure(&bench.handle(Event::Tick), &[10, 11, 12]);
-    assert_eq!(text, "rank 1 is lost: nothing was heard from it for 1.0 s");
-    assert_eq!(bench.machine.deadline(), None);
 }
 
 #[test]
 fn a_lease_that_runs_out_while_nodes_gather_frees_the_seat() {
     let mut bench = Bench::new(2);
     bench.says(1, hello(Some(0)));
-    bench.now = 1000;
+    for now in [250, 500, 750, 1000] {
+        assert_eq!(bench.machine.deadline(), Some(now));
+        bench.now = now;
+        if now < 1000 {
+            assert!(bench.handle(Event::Tick).is_empty());
+        }
+    }
     let commands = bench.handle(Event::Tick);
     let [
         Command::Send {
             to: 1,
-            message: ToNode::Abort(Failure::MemberLost(text)),
+            message: ToNode::Excluded(Failure::MemberLost(text)),
         },
     ] = &commands[..]
     else {
@@ -162,38 +168,6 @@ fn a_lease_that_runs_out_while_nodes_gather_frees_the_seat() {
     assert!(text.contains("rank 0 is lost"), "{text}");
     assert!(welcomes(&bench.says(2, hello(Some(0))), 2));
     assert!(bench.prepared(1).is_empty(), "its words no longer count");
-}
-
-#[test]
-fn a_closed_connection_fails_a_run_under_way() {
-    for persisted in [false, true] {
-        let (mut bench, _) = Bench::installing(2);
-        if persisted {
-            bench.handle(Event::Persisted(1));
-        }
-        let text = failure(&bench.handle(Event::Disconnected(11)), &[10]);
-        assert_eq!(text, "rank 1 is lost: its connection closed");
-    }
-}
-
-#[test]
-fn leaving_frees_the_seat_or_fails_the_run_in_the_leavers_name() {
-    let leave = || ToCoordinator::Leave(Failure::Fault("disk full".into()));
-    let mut bench = Bench::new(2);
-    bench.says(1, hello(Some(0)));
-    assert!(bench.says(1, leave()).is_empty());
-    assert!(welcomes(&bench.says(2, hello(Some(0))), 2));
-
-    let (mut bench, _) = Bench::installing(2);
-    assert_eq!(
-        failure(&bench.says(11, leave()), &[10, 11]),
-        "rank 1: disk full"
-    );
-    let (mut bench, _) = Bench::training(2);
-    assert_eq!(
-        failure(&bench.says(10, leave()), &[10, 11]),
-        "rank 0: disk full"
-    );
 }
 
 #[test]
@@ -210,7 +184,10 @@ fn the_words_of_strangers_are_ignored_in_every_phase() {
             rank: 0,
             reason: "gone".into(),
         },
+        ToCoordinator::Frozen { view: 1, next: 0 },
+        ToCoordinator::CaughtUp { view: 1 },
         ToCoordinator::Finished {
+            view: 1,
             steps: 3,
             digest: Digest([7; 32]),
         },
@@ -241,43 +218,9 @@ fn words_out_of_turn_change_nothing() {
 }
 
 #[test]
-fn a_member_that_another_cannot_reach_is_lost() {
-    let (mut bench, _) = Bench::training(3);
-    let reason = "connection reset".to_owned();
-    let lost = ToCoordinator::PeerLost {
-        view: 1,
-        rank: 2,
-        reason,
-    };
-    let text = failure(&bench.says(11, lost), &[10, 11, 12]);
-    assert_eq!(
-        text,
-        "rank 2 is lost: rank 1 cannot reach it (connection reset)"
-    );
-}
-
-#[test]
-fn digests_that_differ_fail_the_run_and_are_named() {
-    let (mut bench, _) = Bench::training(3);
-    let report = |step, byte| ToCoordinator::Digest {
-        step,
-        digest: Digest([byte; 32]),
-    };
-    assert!(bench.says(10, report(0, 1)).is_empty());
-    assert!(
-        bench.says(10, report(1, 2)).is_empty(),
-        "one step ahead of the others"
-    );
-    assert!(bench.says(11, report(0, 1)).is_empty());
-    assert!(bench.says(12, report(0, 1)).is_empty());
-    let text = failure(&bench.says(12, report(1, 3)), &[10, 11, 12]);
-    assert!(text.contains("after step 1: rank 0 holds 0202"), "{text}");
-    assert!(text.contains("rank 2 holds 0303"), "{text}");
-}
-
-#[test]
 fn the_run_is_complete_when_every_member_has_finished_alike() {
     let finished = |byte| ToCoordinator::Finished {
+        view: 1,
         steps: 3,
         digest: Digest([byte; 32]),
     };

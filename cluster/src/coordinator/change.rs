@@ -1,0 +1,164 @@
+//! From one view to the next: everybody stands still, says where, and the coordinator decides.
+//!
+//! A step is a transaction. Members are at most one step apart, so that with *a* the last step that
+//! any of them has applied, the others have applied *a* or *a* − 1. The next view begins at *a* + 1.
+//! Whoever lacks *a* has contributed to it, and receives the other contributions from one who has
+//! applied it. Contributions to *a* + 1 are void: everybody goes back to where it stood before it
+//! computed them, so that what follows depends on the history of views alone, and not on how far
+//! anybody had come.
+
+use std::collections::BTreeMap;
+
+use crate::id::{NodeId, Step};
+use crate::view::View;
+
+/// A change under way.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    /// The members of the last view that was announced, and then those who followed it, as long as
+    /// they are there; with the first step that each has not applied.
+    stand: Vec<(NodeId, Option<Step>)>,
+    /// How many of them were members.
+    members: usize,
+}
+
+/// What the answers amount to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Decision {
+    pub(crate) first_step: Step,
+    /// In rank order: those who stay in the order that they had, then those who are new.
+    pub(crate) members: Vec<NodeId>,
+    /// One who has applied the step before the first, and those who have not.
+    pub(crate) supply: Option<(NodeId, Vec<NodeId>)>,
+    /// Members that stand where they cannot.
+    pub(crate) astray: Vec<(NodeId, Step)>,
+}
+
+impl Change {
+    /// Asks the members of `old` that satisfy `present`, and `followers`.
+    pub(crate) fn new(
+        old: &View,
+        present: impl Fn(NodeId) -> bool,
+        followers: impl Iterator<Item = NodeId>,
+    ) -> Self {
+        let members = old.members.iter().map(|member| member.node);
+        let mut stand: Vec<_> = members
+            .filter(|node| present(*node))
+            .map(|node| (node, None))
+            .collect();
+        let members = stand.len();
+        stand.extend(followers.map(|node| (node, None)));
+        Self { stand, members }
+    }
+
+    /// A change in which it is known that all stand at `step`.
+    pub(crate) fn at(view: &View, step: Step) -> Self {
+        let mut change = Self::new(view, |_| true, std::iter::empty());
+        change
+            .stand
+            .iter_mut()
+            .for_each(|(_, next)| *next = Some(step));
+        change
+    }
+
+    /// Who was asked and is still there.
+    pub(crate) fn asked(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.stand.iter().map(|(node, _)| *node)
+    }
+
+    pub(crate) fn answer(&mut self, node: NodeId, next: Step) {
+        let asked = self.stand.iter_mut().find(|(asked, _)| *asked == node);
+        if let Some((_, answer)) = asked {
+            *answer = Some(next);
+        }
+    }
+
+    /// Leaves a node out; says whether it was asked.
+    pub(crate) fn lose(&mut self, node: NodeId) -> bool {
+        let place = self.stand.iter().position(|(asked, _)| *asked == node);
+        if let Some(place) = place {
+            self.stand.remove(place);
+            self.members -= usize::from(place < self.members);
+        }
+        place.is_some()
+    }
+
+    /// Whether nobody is left to go on with.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.stand.is_empty()
+    }
+
+    /// Nodes that have not answered.
+    pub(crate) fn missing(&self) -> Vec<NodeId> {
+        let missing = self.stand.iter().filter(|(_, next)| next.is_none());
+        missing.map(|(node, _)| *node).collect()
+    }
+
+    /// What follows from the answers, once all are there.
+    pub(crate) fn decide(&self) -> Option<Decision> {
+        let stand: Option<Vec<(NodeId, Step)>> = self
+            .stand
+            .iter()
+            .map(|(node, next)| Some((*node, (*next)?)))
+            .collect();
+        let stand = stand?;
+        let (members, followers) = stand.split_at(self.members);
+        // If no member is left, those who followed hold all that remains of the run.
+        let standard = if members.is_empty() {
+            followers
+        } else {
+            members
+        };
+        let first_step = standard.iter().map(|(_, next)| *next).max()?;
+        let near = |next: Step| next <= first_step && next.saturating_add(1) >= first_step;
+        let astray = members.iter().filter(|(_, next)| !near(*next));
+        let behind = stand
+            .iter()
+            .filter(|(_, next)| next.checked_add(1) == Some(first_step));
+        let behind: Vec<NodeId> = behind.map(|(node, _)| *node).collect();
+        let mut ahead = standard.iter().filter(|(_, next)| *next == first_step);
+        let donor = ahead.next().map(|(node, _)| *node);
+        let present = members.iter().chain(followers);
+        Some(Decision {
+            first_step,
+            members: present
+                .filter(|(_, next)| near(*next))
+                .map(|(node, _)| *node)
+                .collect(),
+            supply: donor
+                .filter(|_| !behind.is_empty())
+                .map(|donor| (donor, behind)),
+            astray: astray.copied().collect(),
+        })
+    }
+}
+
+/// The views of a run, as they were decided.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History(BTreeMap<u64, View>);
+
+impl History {
+    pub(crate) fn push(&mut self, view: View) {
+        self.0.insert(view.number, view);
+    }
+
+    /// Number of the last view; 0 before the first.
+    pub(crate) fn last(&self) -> u64 {
+        self.0.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
+    /// Samples consumed before `step`, where a view of `n` members takes `per_step(n)` a step. A view
+    /// that begins later than `step` has made none: everybody who was to make it is gone.
+    pub(crate) fn consumed(&self, step: Step, per_step: impl Fn(u32) -> u64) -> u64 {
+        let mut views = self.0.values().rev();
+        let view = views.find(|view| view.first_step <= step);
+        view.map_or(0, |view| {
+            let made = (step - view.first_step).saturating_mul(per_step(view.size()));
+            view.consumed.saturating_add(made)
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "change_tests.rs"]
+mod tests;

@@ -1,0 +1,88 @@
+use super::*;
+use crate::view::Member;
+
+fn view(number: u64, first_step: Step, consumed: u64, nodes: &[NodeId]) -> View {
+    let member = |node: &NodeId| Member {
+        node: *node,
+        address: String::new(),
+    };
+    View {
+        number,
+        first_step,
+        consumed,
+        members: nodes.iter().map(member).collect(),
+    }
+}
+
+fn answered(answers: &[(NodeId, Step)], followers: &[(NodeId, Step)]) -> Change {
+    let nodes: Vec<NodeId> = answers.iter().map(|(node, _)| *node).collect();
+    let old = view(1, 0, 0, &nodes);
+    let mut change = Change::new(&old, |_| true, followers.iter().map(|(node, _)| *node));
+    for (node, next) in answers.iter().chain(followers) {
+        assert_eq!(change.decide(), None, "not all have answered");
+        change.answer(*node, *next);
+    }
+    change
+}
+
+#[test]
+fn the_next_view_begins_after_what_anybody_has_applied() {
+    let decision = answered(&[(3, 6), (1, 7), (2, 7)], &[])
+        .decide()
+        .expect("all have answered");
+    assert_eq!(decision.first_step, 7);
+    assert_eq!(decision.members, [3, 1, 2], "ranks keep their order");
+    assert_eq!(decision.supply, Some((1, vec![3])));
+    assert!(decision.astray.is_empty());
+}
+
+#[test]
+fn who_is_lost_is_not_waited_for() {
+    let mut change = Change::new(
+        &view(1, 0, 0, &[1, 2, 3]),
+        |node| node != 3,
+        [9].into_iter(),
+    );
+    assert_eq!(change.missing(), [1, 2, 9]);
+    change.answer(1, 4);
+    change.answer(9, 4);
+    change.lose(2);
+    let decision = change.decide().expect("the rest has answered");
+    assert_eq!(decision.members, [1, 9]);
+    change.lose(1);
+    let decision = change.decide().expect("who follows goes on alone");
+    assert_eq!((decision.first_step, decision.members), (4, vec![9]));
+    change.lose(9);
+    assert!(change.is_empty() && change.decide().is_none());
+}
+
+#[test]
+fn followers_come_last_and_only_if_they_have_caught_up() {
+    let followers = [(8, 5), (9, 3), (7, 4)];
+    let decision = answered(&[(1, 5), (2, 5)], &followers)
+        .decide()
+        .expect("all have answered");
+    assert_eq!(decision.members, [1, 2, 8, 7]);
+    assert_eq!(decision.supply, Some((1, vec![7])));
+}
+
+#[test]
+fn who_is_more_than_a_step_behind_cannot_go_on() {
+    let decision = answered(&[(1, 5), (2, 2)], &[])
+        .decide()
+        .expect("all have answered");
+    assert_eq!((decision.members, decision.astray), (vec![1], vec![(2, 2)]));
+}
+
+#[test]
+fn samples_are_counted_by_the_views_that_consumed_them() {
+    let mut history = History::default();
+    assert_eq!((history.last(), history.consumed(0, |_| 10)), (0, 0));
+    let per_step = |members: u32| 10 * u64::from(members);
+    history.push(view(1, 0, 0, &[1, 2]));
+    assert_eq!(history.consumed(3, per_step), 60);
+    history.push(view(2, 3, 60, &[1]));
+    assert_eq!(history.consumed(5, per_step), 80);
+    assert_eq!(history.consumed(2, per_step), 40, "view 2 has made no step");
+    assert_eq!(history.last(), 2);
+}

@@ -1,0 +1,642 @@
+//! The coordinator's side of the protocol: who takes part, which view is in force, who is lost.
+
+mod change;
+mod interface;
+mod links;
+mod seats;
+mod vote;
+
+use crate::config::RunConfig;
+use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
+use crate::message::{Failure, Fingerprint, Hello, Installation, Refusal, ToCoordinator, ToNode};
+use crate::view::{Member, View};
+use change::{Change, Decision, History};
+pub use interface::{Command, Event, Outcome};
+use links::Links;
+use seats::Seats;
+use vote::{Tally, Vote};
+
+#[derive(Debug)]
+enum Phase {
+    /// Seats are filled and nodes prepare.
+    Gathering,
+    /// The view is being stored; it follows from the change.
+    Storing(View, Change),
+    /// Members step without asking.
+    Training(View),
+    /// The members of the view stand still and say where.
+    Changing(View, Change),
+    /// Concluded.
+    Over,
+}
+
+/// The coordinator's state machine.
+#[derive(Debug)]
+pub struct Coordinator {
+    config: RunConfig,
+    version: String,
+    text: String,
+    phase: Phase,
+    seats: Seats,
+    history: History,
+    vote: Vote,
+    links: Links,
+    /// Why the last member was lost.
+    loss: Option<Failure>,
+    /// When an event was handled last.
+    awake: Millis,
+    reason: String,
+}
+
+impl Coordinator {
+    /// A coordinator of the run `config`, whose text as `config.toml` is `text`; nodes must run
+    /// `version` too.
+    pub fn new(config: &RunConfig, text: String, version: String) -> Self {
+        Self {
+            config: config.clone(),
+            version,
+            text,
+            phase: Phase::Gathering,
+            seats: Seats::new(config.nodes),
+            history: History::default(),
+            vote: Vote::default(),
+            links: Links::default(),
+            loss: None,
+            awake: 0,
+            reason: String::new(),
+        }
+    }
+
+    /// The view that was announced last, if there is one.
+    pub fn view(&self) -> Option<&View> {
+        match &self.phase {
+            Phase::Training(view) | Phase::Changing(view, _) => Some(view),
+            Phase::Gathering | Phase::Storing(..) | Phase::Over => None,
+        }
+    }
+
+    /// When the next lease runs out, or it is time to see that this process is not frozen itself.
+    pub fn deadline(&self) -> Option<Millis> {
+        if matches!(self.phase, Phase::Over) {
+            return None;
+        }
+        let lease = self.config.lease();
+        let first = self.seats.deadline(lease)?;
+        Some(first.min(self.awake.saturating_add(lease / 4)))
+    }
+
+    /// Takes an event and appends what is to be done about it.
+    pub fn handle(&mut self, now: Millis, event: Event, out: &mut Vec<Command>) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        // It should have been here before: it is this process that stood still, and what the nodes
+        // said meanwhile is still to be heard.
+        if now > self.awake.saturating_add(self.config.lease() / 2) {
+            self.seats.forgive(now);
+        }
+        self.awake = now;
+        match event {
+            Event::Message { from, message } => self.message(now, from, message, out),
+            Event::Disconnected(node) => {
+                let text = format!("{} is lost: its connection closed", self.name(node));
+                self.lose(node, Failure::MemberLost(text), out);
+            }
+            Event::Persisted(number) => self.persisted(number, out),
+            Event::Stop(reason) => self.fail(Failure::Stopped(reason), out),
+            Event::Tick => self.expire(now, out),
+        }
+        self.explain(out);
+    }
+
+    fn message(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        message: ToCoordinator,
+        out: &mut Vec<Command>,
+    ) {
+        if let ToCoordinator::Hello(hello) = message {
+            return self.hello(now, from, hello, out);
+        }
+        let Some(seat) = self.seats.get_mut(from) else {
+            return; // It was refused or is lost already: its words no longer count.
+        };
+        seat.heard = now;
+        match message {
+            ToCoordinator::Hello(_) | ToCoordinator::Heartbeat => {}
+            ToCoordinator::Prepared(_) if seat.fingerprint.is_some() => {}
+            ToCoordinator::Prepared(fingerprint) => self.prepared(from, fingerprint, out),
+            ToCoordinator::Frozen { view, next } => self.frozen(from, view, next, out),
+            ToCoordinator::CaughtUp { view } => {
+                seat.caught_up = Some(view);
+                self.admit(out);
+            }
+            ToCoordinator::Digest { step, digest } => self.compare(from, step, digest, out),
+            ToCoordinator::PeerLost { view, rank, reason } => {
+                self.peer_lost(from, view, rank, &reason, out);
+            }
+            ToCoordinator::Finished {
+                view,
+                steps,
+                digest,
+            } => self.finished(from, view, (steps, digest), out),
+            ToCoordinator::Leave(failure) => self.leave(from, failure, out),
+        }
+    }
+
+    fn hello(&mut self, now: Millis, from: NodeId, hello: Hello, out: &mut Vec<Command>) {
+        if self.seats.get(from).is_some() {
+            return; // It has its seat; asking again must not cost it.
+        }
+        if let Some(refusal) = self.objection(&hello) {
+            out.push(Command::Send {
+                to: from,
+                message: ToNode::Refused(refusal),
+            });
+            return;
+        }
+        let Hello { rank, address, .. } = hello;
+        self.seats.take(from, rank, address, now);
+        let message = ToNode::Welcome {
+            node: from,
+            config: self.text.clone(),
+        };
+        out.push(Command::Send { to: from, message });
+    }
+
+    fn objection(&self, hello: &Hello) -> Option<Refusal> {
+        let running = &self.config.name;
+        if let Some(asked) = hello.run.as_ref().filter(|asked| *asked != running) {
+            return Some(Refusal::WrongRun {
+                running: running.clone(),
+                asked: asked.clone(),
+            });
+        }
+        if hello.version != self.version {
+            let (expected, found) = (self.version.clone(), hello.version.clone());
+            return Some(Refusal::Version { expected, found });
+        }
+        if self.seats.full() {
+            let nodes = self.config.nodes;
+            return Some(Refusal::Full { nodes });
+        }
+        // Once training has begun, ranks are given in the order in which nodes come back.
+        let asked = hello
+            .rank
+            .filter(|rank| matches!(self.phase, Phase::Gathering) || *rank >= self.config.nodes);
+        self.seats.objection(asked?)
+    }
+
+    fn prepared(&mut self, from: NodeId, found: Fingerprint, out: &mut Vec<Command>) {
+        if let Some(refusal) = self.seats.mismatch(&found) {
+            self.seats.free(from);
+            out.push(Command::Send {
+                to: from,
+                message: ToNode::Refused(refusal),
+            });
+            return;
+        }
+        if let Some(seat) = self.seats.get_mut(from) {
+            seat.fingerprint = Some(found);
+        }
+        match &self.phase {
+            Phase::Gathering if self.seats.complete() => {
+                let view = View {
+                    number: 1,
+                    first_step: 0,
+                    consumed: 0,
+                    members: self.seats.members(),
+                };
+                let change = Change::at(&view, 0);
+                self.store(view, change, out);
+            }
+            Phase::Training(view) => self.follow(&view.clone(), from, out),
+            _ => {}
+        }
+    }
+
+    /// Lets a node follow the view until it has caught up.
+    fn follow(&mut self, view: &View, node: NodeId, out: &mut Vec<Command>) {
+        for member in &view.members {
+            self.observe(view.number, member.node, node, out);
+        }
+        let donor = view.size() - 1; // Rank 0 has the evaluations to do.
+        let view = view.clone();
+        let message = ToNode::Follow { view, donor };
+        out.push(Command::Send { to: node, message });
+    }
+
+    /// Lets a member stream to a node that follows the view.
+    fn observe(&mut self, view: ViewNumber, to: NodeId, node: NodeId, out: &mut Vec<Command>) {
+        if let Some(seat) = self.seats.get_mut(node) {
+            seat.caught_up = None;
+            let address = seat.address.clone();
+            let observer = Member { node, address };
+            let message = ToNode::Observe { view, observer };
+            out.push(Command::Send { to, message });
+        }
+    }
+
+    /// Makes members of those who have caught up.
+    fn admit(&mut self, out: &mut Vec<Command>) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let done = |member| {
+            self.seats
+                .get(member)
+                .is_some_and(|seat| seat.finished.is_some())
+        };
+        if view.members.iter().any(|member| done(member.node)) {
+            return; // There is nothing left to do.
+        }
+        let ready = |node: &NodeId| {
+            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
+        };
+        if self.seats.waiting(view).iter().any(ready) {
+            self.change(out);
+        }
+    }
+
+    fn store(&mut self, view: View, change: Change, out: &mut Vec<Command>) {
+        out.push(Command::Persist(view.clone()));
+        self.phase = Phase::Storing(view, change);
+    }
+
+    fn persisted(&mut self, number: ViewNumber, out: &mut Vec<Command>) {
+        let Phase::Storing(view, change) = &self.phase else {
+            return;
+        };
+        if view.number != number {
+            return;
+        }
+        let (view, change) = (view.clone(), change.clone());
+        self.history.push(view.clone());
+        if change
+            .decide()
+            .is_none_or(|decision| decision.members.len() < view.members.len())
+        {
+            // Somebody was lost meanwhile.
+            self.phase = Phase::Changing(view, change);
+            return self.decide(out);
+        }
+        self.install(
+            view,
+            change.decide().and_then(|decision| decision.supply),
+            out,
+        );
+    }
+
+    fn install(
+        &mut self,
+        view: View,
+        supply: Option<(NodeId, Vec<NodeId>)>,
+        out: &mut Vec<Command>,
+    ) {
+        let (donor, behind) = supply.unwrap_or_default();
+        for member in &view.members {
+            let to = member.node;
+            let behind = behind.iter().filter(|_| to == donor);
+            let installation = Installation {
+                view: view.clone(),
+                hold: view.size() < self.config.min_nodes,
+                supply: behind.filter_map(|node| self.seats.member(*node)).collect(),
+            };
+            let message = ToNode::Install(installation);
+            out.push(Command::Send { to, message });
+            if let Some(seat) = self.seats.get_mut(to) {
+                seat.finished = None;
+            }
+        }
+        self.vote = Vote::default();
+        for node in self.seats.waiting(&view) {
+            self.follow(&view, node, out);
+        }
+        self.phase = Phase::Training(view);
+    }
+
+    /// Asks everybody to stand still.
+    fn change(&mut self, out: &mut Vec<Command>) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let caught_up = |node: &NodeId| {
+            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
+        };
+        let followers = self.seats.waiting(view).into_iter().filter(caught_up);
+        let present = |node| self.seats.get(node).is_some();
+        let change = Change::new(view, present, followers);
+        for to in change.asked() {
+            let view = view.number;
+            let message = ToNode::Freeze { view };
+            out.push(Command::Send { to, message });
+        }
+        self.phase = Phase::Changing(view.clone(), change);
+        self.decide(out);
+    }
+
+    fn frozen(&mut self, from: NodeId, number: ViewNumber, next: Step, out: &mut Vec<Command>) {
+        match &mut self.phase {
+            Phase::Changing(view, change) if view.number == number => change.answer(from, next),
+            _ => return,
+        }
+        self.decide(out);
+    }
+
+    /// Goes on to the next view once all answers are there.
+    fn decide(&mut self, out: &mut Vec<Command>) {
+        let Phase::Changing(_, change) = &self.phase else {
+            return;
+        };
+        if change.is_empty() {
+            let failure = self.loss.take();
+            let failure = failure.unwrap_or(Failure::MemberLost("no member is left".into()));
+            return self.fail(failure, out);
+        }
+        let change = change.clone();
+        let Some(Decision {
+            first_step,
+            members,
+            astray,
+            ..
+        }) = change.decide()
+        else {
+            return;
+        };
+        if let Some((node, next)) = astray.first().copied() {
+            let who = self.name(node);
+            let text = format!("{who} stands at step {next} where others begin {first_step}");
+            return self.lose(node, Failure::MemberLost(text), out);
+        }
+        let view = View {
+            number: self.history.last() + 1,
+            first_step,
+            consumed: self
+                .history
+                .consumed(first_step, |members| self.config.samples_per_step(members)),
+            members: members
+                .iter()
+                .filter_map(|node| self.seats.member(*node))
+                .collect(),
+        };
+        self.store(view, change, out);
+    }
+
+    fn compare(&mut self, from: NodeId, step: Step, digest: Digest, out: &mut Vec<Command>) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let Some(rank) = view.rank_of(from) else {
+            return;
+        };
+        match self.vote.cast(step, rank, digest, view.size()) {
+            Tally::Open => {}
+            Tally::Agreed => self.links.heal(),
+            Tally::Odd { ranks, who } => {
+                let members = ranks
+                    .iter()
+                    .filter_map(|rank| view.members.get(*rank as usize));
+                let nodes: Vec<NodeId> = members.map(|member| member.node).collect();
+                for node in nodes {
+                    self.exclude(node, Failure::ReplicasDiffer(who.clone()), out);
+                }
+            }
+            Tally::Split(who) => self.fail(Failure::ReplicasDiffer(who), out),
+        }
+    }
+
+    fn peer_lost(
+        &mut self,
+        from: NodeId,
+        number: ViewNumber,
+        rank: Rank,
+        reason: &str,
+        out: &mut Vec<Command>,
+    ) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let Some(lost) = view
+            .members
+            .get(rank as usize)
+            .filter(|_| number == view.number)
+        else {
+            return;
+        };
+        let Some(witness) = view.rank_of(from) else {
+            let (view, to) = (view.number, lost.node);
+            return self.observe(view, to, from, out);
+        };
+        if rank == witness {
+            return;
+        }
+        let text = format!("rank {witness} cannot reach rank {rank} ({reason})");
+        out.push(Command::Explain(format!(
+            "{text}: their streams are opened anew"
+        )));
+        match self.links.strike(view, from, lost.node) {
+            Some(node) => self.exclude(node, Failure::MemberLost(text), out),
+            None => self.change(out),
+        }
+    }
+
+    fn finished(
+        &mut self,
+        from: NodeId,
+        number: ViewNumber,
+        result: (Step, Digest),
+        out: &mut Vec<Command>,
+    ) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let Some(seat) = self.seats.get_mut(from).filter(|_| view.number == number) else {
+            return;
+        };
+        seat.finished = Some(result);
+        let results: Vec<_> = view
+            .members
+            .iter()
+            .filter_map(|member| self.seats.get(member.node)?.finished)
+            .collect();
+        if results.len() < view.members.len() {
+            return;
+        }
+        let (steps, digest) = result;
+        if results.iter().any(|other| *other != result) {
+            let held: Vec<String> = results
+                .iter()
+                .enumerate()
+                .map(|(rank, (steps, digest))| format!("rank {rank} holds {digest} after {steps}"))
+                .collect();
+            let text = format!("final replicas differ: {} steps", held.join(", "));
+            return self.fail(Failure::ReplicasDiffer(text), out);
+        }
+        self.send_all(&ToNode::End, out);
+        self.conclude(Outcome::Completed { steps, digest }, out);
+    }
+
+    /// A member that stops or fails costs the run only its own part; that training diverges is true
+    /// for all.
+    fn leave(&mut self, from: NodeId, failure: Failure, out: &mut Vec<Command>) {
+        let failure = failure.by(&self.name(from));
+        let trains = !matches!(self.phase, Phase::Gathering);
+        if trains && matches!(failure, Failure::Diverged(_)) {
+            return self.fail(failure, out);
+        }
+        self.lose(from, failure, out);
+    }
+
+    /// A silent node may only be frozen. It is told, so that it never waits for a run that goes on,
+    /// or has ended, without it.
+    fn expire(&mut self, now: Millis, out: &mut Vec<Command>) {
+        let lease = self.config.lease();
+        for node in self.seats.silent(now, lease) {
+            let failure = Failure::MemberLost(format!(
+                "{} is lost: nothing was heard from it for {:.1} s",
+                self.name(node),
+                lease as f64 / 1e3
+            ));
+            self.exclude(node, failure, out);
+        }
+    }
+
+    /// Leaves a node out that may be alive: it may come back as a new one.
+    fn exclude(&mut self, node: NodeId, failure: Failure, out: &mut Vec<Command>) {
+        if self.seats.get(node).is_some() {
+            let message = ToNode::Excluded(failure.clone());
+            out.push(Command::Send { to: node, message });
+        }
+        self.lose(node, failure, out);
+    }
+
+    /// Frees a node's seat. If it was a member, the others agree on how to go on without it.
+    fn lose(&mut self, node: NodeId, failure: Failure, out: &mut Vec<Command>) {
+        if !self.seats.free(node) {
+            return;
+        }
+        let matters = match &mut self.phase {
+            Phase::Gathering | Phase::Over => false,
+            Phase::Training(view) => view.rank_of(node).is_some(),
+            Phase::Changing(_, change) | Phase::Storing(_, change) => change.lose(node),
+        };
+        if !matters {
+            return;
+        }
+        out.push(Command::Explain(failure.to_string()));
+        self.loss = Some(failure);
+        self.change(out);
+        self.decide(out);
+    }
+
+    fn fail(&mut self, failure: Failure, out: &mut Vec<Command>) {
+        self.send_all(&ToNode::Abort(failure.clone()), out);
+        self.conclude(Outcome::Failed(failure), out);
+    }
+
+    fn conclude(&mut self, outcome: Outcome, out: &mut Vec<Command>) {
+        self.phase = Phase::Over;
+        out.push(Command::Conclude(outcome));
+    }
+
+    fn send_all(&self, message: &ToNode, out: &mut Vec<Command>) {
+        let send = |to| Command::Send {
+            to,
+            message: message.clone(),
+        };
+        out.extend(self.seats.nodes().map(send));
+    }
+
+    fn name(&self, node: NodeId) -> String {
+        match self.rank(node) {
+            Some(rank) => format!("rank {rank}"),
+            None => format!("node {node}"),
+        }
+    }
+
+    fn rank(&self, node: NodeId) -> Option<Rank> {
+        match &self.phase {
+            Phase::Storing(view, _) | Phase::Training(view) | Phase::Changing(view, _) => {
+                view.rank_of(node)
+            }
+            Phase::Gathering | Phase::Over => self.seats.get(node)?.rank,
+        }
+    }
+
+    fn explain(&mut self, out: &mut Vec<Command>) {
+        let Some(reason) = self.state() else {
+            return;
+        };
+        if reason != self.reason {
+            self.reason.clone_from(&reason);
+            out.push(Command::Explain(reason));
+        }
+    }
+
+    /// For whose answers a change waits and how long it will, if that takes longer than it should.
+    fn patience(&self, change: &Change) -> Option<String> {
+        let missing = change.missing();
+        let heard = missing
+            .iter()
+            .filter_map(|node| self.seats.get(*node))
+            .map(|seat| seat.heard);
+        let heard = heard.min()?;
+        let lease = self.config.lease();
+        if self.awake < heard.saturating_add(lease / 4) {
+            return None;
+        }
+        let left = heard.saturating_add(lease).saturating_sub(self.awake);
+        let names: Vec<String> = missing.iter().map(|node| self.name(*node)).collect();
+        Some(format!(
+            "{}, {:.1} s left",
+            names.join(", "),
+            left as f64 / 1e3
+        ))
+    }
+
+    /// What the run is doing or waiting for.
+    fn state(&self) -> Option<String> {
+        let (joined, ready) = (self.seats.joined(), self.seats.ready());
+        let RunConfig {
+            nodes, min_nodes, ..
+        } = self.config;
+        Some(match &self.phase {
+            Phase::Gathering if joined < nodes as usize => {
+                format!("waiting for nodes: {joined} of {nodes} have joined")
+            }
+            Phase::Gathering => format!("nodes prepare: {ready} of {nodes} are ready"),
+            Phase::Storing(view, _) => format!("storing view {}", view.number),
+            Phase::Training(view) if view.size() < min_nodes => format!(
+                "view {}: waiting for nodes, {} of at least {min_nodes} are there",
+                view.number,
+                view.size()
+            ),
+            Phase::Training(view) => {
+                let finished = |node| self.seats.get(node).is_some_and(|s| s.finished.is_some());
+                let members = view.members.iter();
+                let done = members.filter(|member| finished(member.node)).count();
+                let follow = self.seats.waiting(view).len();
+                let size = view.size();
+                if done > 0 {
+                    format!("{done} of {size} members have finished")
+                } else if follow > 0 {
+                    format!(
+                        "view {}: {size} members train, {follow} catch up",
+                        view.number
+                    )
+                } else {
+                    format!("view {}: {size} members train", view.number)
+                }
+            }
+            Phase::Changing(view, change) => match self.patience(change) {
+                Some(waiting) => format!("view {} ends: waiting for {waiting}", view.number),
+                None => format!("view {} ends", view.number),
+            },
+            Phase::Over => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

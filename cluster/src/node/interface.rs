@@ -1,0 +1,175 @@
+//! What goes into a node's machine, and what comes out.
+
+use crate::id::{Digest, Rank, Step, ViewNumber};
+use crate::message::{Failure, Fingerprint, FrameKey, Refusal, ToCoordinator, ToNode};
+use crate::view::{Member, View};
+
+use super::Verdict;
+
+/// What happens to a node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The coordinator spoke.
+    Message(ToNode),
+    /// Data are loaded and the replica is initialised, as [`Command::Prepare`] asked.
+    Prepared {
+        /// What must be the same on all nodes.
+        fingerprint: Fingerprint,
+        /// Number of frames in a contribution.
+        buckets: u32,
+        /// Number of steps of the run.
+        steps: Step,
+        /// Replicas are compared after every so many steps.
+        digest_every: Step,
+    },
+    /// Streams to all other members of the view are open, as [`Command::Link`] asked.
+    Linked(ViewNumber),
+    /// A member has opened its stream to this node, which follows the view.
+    Opened {
+        /// The view.
+        view: ViewNumber,
+        /// The member.
+        rank: Rank,
+        /// The first step to which its whole contribution comes.
+        first: Step,
+    },
+    /// A snapshot of a member's replica is here. It counts if [`Command::Adopt`] comes back.
+    Snapshot {
+        /// The view for which it was asked.
+        view: ViewNumber,
+        /// The first step that is not applied to it.
+        next: Step,
+        /// Its digest.
+        digest: Digest,
+    },
+    /// The member that was asked has no snapshot to give.
+    NotFetched {
+        /// The view that is followed.
+        view: ViewNumber,
+        /// What was seen.
+        reason: String,
+    },
+    /// A frame of another member has arrived. The verdict comes back as [`Command::Keep`] or
+    /// [`Command::Drop`].
+    Frame(FrameKey),
+    /// All frames of the own contribution are encoded and on their way.
+    Contributed {
+        /// The view in which they are.
+        view: ViewNumber,
+        /// The step.
+        step: Step,
+    },
+    /// A step is applied; the digest is there where [`Command::Apply`] asked for one.
+    Applied {
+        /// The step.
+        step: Step,
+        /// Digest of the replica after it.
+        digest: Option<Digest>,
+    },
+    /// The final model has been handed over, as [`Command::Deliver`] asked.
+    Delivered,
+    /// A stream from or to another member broke.
+    PeerLost {
+        /// The view for which it was opened.
+        view: ViewNumber,
+        /// The member.
+        rank: Rank,
+        /// What was seen.
+        reason: String,
+    },
+    /// The session with the coordinator broke.
+    CoordinatorLost(String),
+    /// The node cannot go on: a signal, a full disk, a loss that is not a number.
+    Failed(Failure),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the shell must do, in this order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Command {
+    /// Speak to the coordinator.
+    Send(ToCoordinator),
+    /// Load data and initialise a replica for the run with this `config.toml`.
+    Prepare {
+        /// The text.
+        config: String,
+    },
+    /// Take back what was computed after the last step that was applied, residual included. End the
+    /// streams of the view before, once they are empty. Open a stream to every other member of this
+    /// view, and take theirs.
+    Link(View),
+    /// Forget the replica and all frames; take the streams that the members of the view open.
+    Follow(View),
+    /// Get a snapshot to which at least the steps before `at_least` are applied.
+    Fetch {
+        /// The view that is followed.
+        view: ViewNumber,
+        /// The member to ask.
+        from: Member,
+        /// The first step to which all members' contributions come.
+        at_least: Step,
+    },
+    /// Take over the snapshot to which the steps before `next` are applied.
+    Adopt {
+        /// The first step that is not applied to it.
+        next: Step,
+    },
+    /// Open a stream to a node that follows the view, for contributions from `first` on.
+    Stream {
+        /// The node.
+        to: Member,
+        /// The next contribution.
+        first: Step,
+    },
+    /// Forward what is held of this step, which was the last to be applied, to nodes that lack it.
+    Supply {
+        /// The step.
+        step: Step,
+        /// The nodes.
+        to: Vec<Member>,
+    },
+    /// Compute, encode and broadcast the contribution to this step.
+    Compute(Step),
+    /// Hold the frame until its step is applied.
+    Keep(FrameKey),
+    /// Forget the frame: it does not count.
+    Drop(FrameKey, Verdict),
+    /// Sum all contributions to this step in rank order and step the optimizer. Members are asked for
+    /// their contribution before, with [`Command::Compute`]. The frames are held until the next
+    /// step is applied: others may lack them.
+    Apply {
+        /// The view whose members contribute.
+        view: ViewNumber,
+        /// The step.
+        step: Step,
+        /// Whether the digest of the replica after it is wanted.
+        digest: bool,
+    },
+    /// Evaluate the final model and hand it to the coordinator.
+    Deliver,
+    /// What the node is doing or waiting for has changed.
+    Explain(String),
+    /// The node's part is over; nothing follows. With the number of steps applied.
+    Exit(Result<Step, Ending>),
+}
+
+/// Why a node's part ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Ending {
+    /// The coordinator would not have it.
+    #[error("the coordinator refused this node: {0}")]
+    Refused(#[from] Refusal),
+    /// The run goes on without it.
+    #[error("the run goes on without this node: {0}")]
+    Excluded(Failure),
+    /// The run failed.
+    #[error("the run failed: {0}")]
+    Aborted(Failure),
+    /// The coordinator is gone.
+    #[error("lost the coordinator: {0}")]
+    CoordinatorLost(String),
+    /// This node could not go on.
+    #[error("{0}")]
+    Failed(Failure),
+}

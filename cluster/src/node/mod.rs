@@ -1,0 +1,552 @@
+//! A node's side of the protocol: when to compute, what counts, when to apply.
+
+mod follow;
+mod interface;
+mod round;
+
+use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
+use crate::message::{Failure, FrameKey, Hello, Installation, ToCoordinator, ToNode};
+use crate::view::{Member, View};
+use follow::Follow;
+pub use interface::{Command, Ending, Event};
+use round::Round;
+pub use round::Verdict;
+
+#[derive(Debug)]
+enum Phase {
+    Greeting,
+    Preparing,
+    Ready,
+    /// No member, but on the way to it.
+    Following(Place, Follow),
+    /// In the view, opening streams; the others' frames may come already.
+    Linking(Place),
+    Training(Place),
+    /// Every step of the run is applied, or about to be.
+    Finishing(Place),
+    Over,
+}
+
+/// A view, and where the node stands in it.
+#[derive(Debug)]
+struct Place {
+    view: View,
+    round: Round,
+    /// Whether the contribution to the step under way has been asked for.
+    computing: bool,
+    /// Whether the view waits for more members before it trains.
+    hold: bool,
+    /// Whether the view is about to end: nothing is applied but what the next one needs.
+    frozen: bool,
+    /// The next view, which begins when what comes before it is applied.
+    next: Option<Installation>,
+    /// Nodes that follow the view, as long as there is no stream to send to them.
+    observers: Vec<Member>,
+}
+
+/// A node's state machine.
+#[derive(Debug)]
+pub struct Node {
+    phase: Phase,
+    id: NodeId,
+    buckets: u32,
+    steps: Step,
+    digest_every: Step,
+    heartbeat: Millis,
+    beat_due: Millis,
+    final_digest: Option<Digest>,
+    reason: String,
+}
+
+impl Place {
+    fn new(view: View, own: Option<Rank>, buckets: u32, hold: bool) -> Self {
+        Self {
+            round: Round::new(&view, own, buckets),
+            view,
+            computing: false,
+            hold,
+            frozen: false,
+            next: None,
+            observers: Vec::new(),
+        }
+    }
+
+    /// The view that was announced last.
+    fn announced(&self) -> ViewNumber {
+        let next = self.next.as_ref();
+        next.map_or(self.view.number, |next| next.view.number)
+    }
+
+    /// Whether the step under way may be applied when it is complete.
+    fn may_apply(&self) -> bool {
+        let first = self.next.as_ref().map(|next| next.view.first_step);
+        !self.frozen || first.is_some_and(|first| self.round.step() < first)
+    }
+}
+
+impl Node {
+    /// A node that introduces itself with `hello` and speaks at least every `heartbeat`.
+    pub fn new(now: Millis, hello: Hello, heartbeat: Millis, out: &mut Vec<Command>) -> Self {
+        out.push(Command::Send(ToCoordinator::Hello(hello)));
+        Self {
+            phase: Phase::Greeting,
+            id: 0,
+            buckets: 0,
+            steps: 0,
+            digest_every: 1,
+            heartbeat,
+            beat_due: now.saturating_add(heartbeat),
+            final_digest: None,
+            reason: String::new(),
+        }
+    }
+
+    /// The view in which the node is, and its rank there if it is a member.
+    pub fn view(&self) -> Option<(&View, Option<Rank>)> {
+        let view = &self.place()?.view;
+        let rank = match &self.phase {
+            Phase::Following(..) => None,
+            _ => view.rank_of(self.id),
+        };
+        Some((view, rank))
+    }
+
+    fn place(&self) -> Option<&Place> {
+        match &self.phase {
+            Phase::Following(place, _)
+            | Phase::Linking(place)
+            | Phase::Training(place)
+            | Phase::Finishing(place) => Some(place),
+            Phase::Greeting | Phase::Preparing | Phase::Ready | Phase::Over => None,
+        }
+    }
+
+    fn place_mut(&mut self) -> Option<&mut Place> {
+        match &mut self.phase {
+            Phase::Following(place, _)
+            | Phase::Linking(place)
+            | Phase::Training(place)
+            | Phase::Finishing(place) => Some(place),
+            Phase::Greeting | Phase::Preparing | Phase::Ready | Phase::Over => None,
+        }
+    }
+
+    /// When the next heartbeat is due.
+    pub fn deadline(&self) -> Option<Millis> {
+        (!matches!(self.phase, Phase::Over)).then_some(self.beat_due)
+    }
+
+    /// Takes an event and appends what is to be done about it.
+    pub fn handle(&mut self, now: Millis, event: Event, out: &mut Vec<Command>) {
+        if matches!(self.phase, Phase::Over) {
+            return;
+        }
+        match event {
+            Event::Message(message) => self.message(message, out),
+            Event::Prepared {
+                fingerprint,
+                buckets,
+                steps,
+                digest_every,
+            } if matches!(self.phase, Phase::Preparing) => {
+                (self.buckets, self.steps, self.digest_every) = (buckets, steps, digest_every);
+                self.phase = Phase::Ready;
+                out.push(Command::Send(ToCoordinator::Prepared(fingerprint)));
+            }
+            Event::Prepared { .. } => {} // Nobody asked.
+            Event::Linked(view) => self.linked(view, out),
+            Event::Opened { view, rank, first } => {
+                self.follow(view, out, |follow, view| follow.open(view, rank, first));
+            }
+            Event::NotFetched { view, reason } => {
+                out.push(Command::Explain(format!("no snapshot yet: {reason}")));
+                self.follow(view, out, |follow, view| follow.retry(view));
+            }
+            Event::Snapshot { view, next, digest } => self.adopt(view, next, digest, out),
+            Event::Frame(key) => self.frame(key, out),
+            Event::Contributed { view, step } => {
+                if let Phase::Training(place) = &mut self.phase
+                    && place.view.number == view
+                {
+                    place.round.contribute(step);
+                }
+                self.advance(out);
+            }
+            Event::Applied { step, digest } => self.applied(step, digest, out),
+            Event::Delivered => self.finish(out),
+            Event::PeerLost { view, rank, reason } => self.peer_lost(view, rank, reason, out),
+            Event::CoordinatorLost(reason) => self.exit(Err(Ending::CoordinatorLost(reason)), out),
+            Event::Failed(failure) => self.fail(failure, out),
+            Event::Tick => {}
+        }
+        self.beat(now, out);
+        self.explain(out);
+    }
+
+    fn message(&mut self, message: ToNode, out: &mut Vec<Command>) {
+        match message {
+            ToNode::Welcome { node, config } => {
+                if matches!(self.phase, Phase::Greeting) {
+                    self.id = node;
+                    self.phase = Phase::Preparing;
+                    out.push(Command::Prepare { config });
+                }
+            }
+            ToNode::Refused(refusal) => self.exit(Err(Ending::Refused(refusal)), out),
+            ToNode::Freeze { view } => self.freeze(view, out),
+            ToNode::Install(installation) => self.install(installation, out),
+            ToNode::Follow { view, donor } => {
+                let may = matches!(self.phase, Phase::Ready | Phase::Following(..));
+                if may && donor < view.size() && view.rank_of(self.id).is_none() {
+                    out.push(Command::Follow(view.clone()));
+                    let place = Place::new(view, None, self.buckets, false);
+                    self.phase = Phase::Following(place, Follow::new(donor));
+                }
+            }
+            ToNode::Observe { view, observer } => self.observe(view, observer, out),
+            ToNode::End => {
+                let steps = match &self.phase {
+                    Phase::Finishing(_) => self.steps,
+                    Phase::Following(place, _) => place.round.step(),
+                    _ => {
+                        let text = "it ended the run before this node had applied every step";
+                        return self.exit(Err(Ending::CoordinatorLost(text.to_owned())), out);
+                    }
+                };
+                self.exit(Ok(steps), out);
+            }
+            ToNode::Excluded(failure) => self.exit(Err(Ending::Excluded(failure)), out),
+            ToNode::Abort(failure) => self.exit(Err(Ending::Aborted(failure)), out),
+        }
+    }
+
+    /// Stands still, and says where.
+    fn freeze(&mut self, view: ViewNumber, out: &mut Vec<Command>) {
+        let Some(place) = self.place_mut().filter(|place| place.announced() == view) else {
+            return;
+        };
+        (place.frozen, place.next) = (true, None);
+        let next = place.round.step();
+        out.push(Command::Send(ToCoordinator::Frozen { view, next }));
+    }
+
+    fn install(&mut self, installation: Installation, out: &mut Vec<Command>) {
+        let Installation { view, supply, .. } = &installation;
+        if view.rank_of(self.id).is_none() {
+            return;
+        }
+        if self.steps < view.first_step && !matches!(self.phase, Phase::Greeting | Phase::Preparing)
+        {
+            let text = format!(
+                "view {} begins at step {}, but the run has {} steps; all nodes need the same \
+                 version and data set",
+                view.number, view.first_step, self.steps
+            );
+            return self.fail(Failure::Fault(text), out);
+        }
+        if matches!(self.phase, Phase::Ready) {
+            return self.begin(installation, out);
+        }
+        let Some(place) = self
+            .place_mut()
+            .filter(|place| place.announced() < view.number)
+        else {
+            return;
+        };
+        if let (Some(step), false) = (view.first_step.checked_sub(1), supply.is_empty()) {
+            let to = supply.clone();
+            out.push(Command::Supply { step, to });
+        }
+        place.frozen = true;
+        place.next = Some(installation);
+        self.advance(out);
+    }
+
+    /// Begins a view before which everything is applied.
+    fn begin(&mut self, installation: Installation, out: &mut Vec<Command>) {
+        let Installation { view, hold, .. } = installation;
+        let place = Place::new(view.clone(), view.rank_of(self.id), self.buckets, hold);
+        if view.first_step < self.steps {
+            self.phase = Phase::Linking(place);
+            out.push(Command::Link(view));
+            return;
+        }
+        // There is nothing left to do but to see that everybody has the same.
+        self.phase = Phase::Finishing(place);
+        if self.final_digest.is_some() {
+            self.complete(out);
+        }
+    }
+
+    fn linked(&mut self, view: ViewNumber, out: &mut Vec<Command>) {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Linking(mut place) if place.view.number == view => {
+                let first = place.round.step();
+                for to in std::mem::take(&mut place.observers) {
+                    out.push(Command::Stream { to, first });
+                }
+                if !place.hold && !place.frozen {
+                    place.computing = true;
+                    out.push(Command::Compute(first));
+                }
+                self.phase = Phase::Training(place);
+            }
+            other => self.phase = other,
+        }
+        self.advance(out);
+    }
+
+    fn observe(&mut self, view: ViewNumber, observer: Member, out: &mut Vec<Command>) {
+        match &mut self.phase {
+            Phase::Training(place) if place.view.number == view => {
+                let first = place.round.step() + Step::from(place.computing);
+                out.push(Command::Stream {
+                    to: observer,
+                    first,
+                });
+            }
+            Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place)
+                if place.announced() == view =>
+            {
+                place.observers.push(observer);
+            }
+            _ => {} // A view that is over, or has no steps left.
+        }
+    }
+
+    /// Asks for the snapshot that `request` says.
+    fn follow(
+        &mut self,
+        view: ViewNumber,
+        out: &mut Vec<Command>,
+        request: impl FnOnce(&mut Follow, &View) -> Option<(Member, Step)>,
+    ) {
+        if let Phase::Following(place, follow) = &mut self.phase
+            && place.view.number == view
+            && !follow.fetched
+            && let Some((from, at_least)) = request(follow, &place.view)
+        {
+            out.push(Command::Fetch {
+                view,
+                from,
+                at_least,
+            });
+        }
+    }
+
+    /// Takes over a snapshot, unless it is one that was asked for earlier.
+    fn adopt(&mut self, view: ViewNumber, next: Step, digest: Digest, out: &mut Vec<Command>) {
+        if let Phase::Following(place, follow) = &mut self.phase
+            && place.view.number == view
+            && follow.accept(next)
+        {
+            // After a broken stream this node may have come farther than the snapshot by itself.
+            if next >= place.round.step() {
+                out.push(Command::Adopt { next });
+                place.round.skip_to(next);
+                self.final_digest = (next == self.steps).then_some(digest);
+            }
+            self.advance(out);
+        }
+    }
+
+    fn frame(&mut self, key: FrameKey, out: &mut Vec<Command>) {
+        let verdict = match &mut self.phase {
+            Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place) => {
+                place.round.arrive(key)
+            }
+            Phase::Finishing(_) | Phase::Over => Verdict::Late,
+            Phase::Greeting | Phase::Preparing | Phase::Ready => Verdict::Foreign,
+        };
+        if verdict == Verdict::Keep {
+            out.push(Command::Keep(key));
+            self.advance(out);
+        } else {
+            out.push(Command::Drop(key, verdict));
+        }
+    }
+
+    /// Applies what is complete and may be applied, and goes on to the next step or view.
+    fn advance(&mut self, out: &mut Vec<Command>) {
+        loop {
+            let place = match &mut self.phase {
+                Phase::Training(place) => place,
+                Phase::Following(place, follow) if follow.adopted => place,
+                _ => break,
+            };
+            let step = place.round.step();
+            if step >= self.steps || !place.may_apply() || !place.round.advance() {
+                break;
+            }
+            place.computing = false;
+            let last = step + 1 == self.steps;
+            let digest = last || (step + 1).is_multiple_of(self.digest_every);
+            let view = place.view.number;
+            out.push(Command::Apply { view, step, digest });
+            match std::mem::replace(&mut self.phase, Phase::Over) {
+                Phase::Training(place) if last => self.phase = Phase::Finishing(place),
+                Phase::Training(mut place) => {
+                    if !place.frozen {
+                        place.computing = true;
+                        out.push(Command::Compute(step + 1));
+                    }
+                    self.phase = Phase::Training(place);
+                }
+                following => self.phase = following,
+            }
+        }
+        self.change(out);
+        if let Phase::Following(place, follow) = &mut self.phase
+            && follow.fetched
+            && !std::mem::replace(&mut follow.told, true)
+        {
+            let view = place.view.number;
+            out.push(Command::Send(ToCoordinator::CaughtUp { view }));
+        }
+    }
+
+    /// Begins the next view, if everything before it is applied.
+    fn change(&mut self, out: &mut Vec<Command>) {
+        let Some(place) = self.place_mut() else {
+            return;
+        };
+        let next = place.round.step();
+        if let Some(installation) = place.next.take_if(|it| it.view.first_step <= next) {
+            let observers = std::mem::take(&mut place.observers);
+            self.begin(installation, out);
+            if let Phase::Linking(place) = &mut self.phase {
+                place.observers = observers;
+            }
+        }
+    }
+
+    fn applied(&mut self, step: Step, digest: Option<Digest>, out: &mut Vec<Command>) {
+        if self.place().is_none() {
+            return;
+        }
+        if let Some(digest) = digest {
+            out.push(Command::Send(ToCoordinator::Digest { step, digest }));
+        }
+        if step.checked_add(1) == Some(self.steps) {
+            self.final_digest = digest;
+            self.complete(out);
+        }
+    }
+
+    /// Delivers the model if that is this node's part, and reports.
+    fn complete(&mut self, out: &mut Vec<Command>) {
+        if let Phase::Finishing(place) = &self.phase {
+            if place.view.rank_of(self.id) == Some(0) {
+                out.push(Command::Deliver);
+            } else {
+                self.finish(out);
+            }
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Command>) {
+        if let (Phase::Finishing(place), Some(digest)) = (&self.phase, self.final_digest) {
+            out.push(Command::Send(ToCoordinator::Finished {
+                view: place.view.number,
+                steps: self.steps,
+                digest,
+            }));
+        }
+    }
+
+    /// Once all contributions have arrived, nobody's streams are needed any more.
+    fn peer_lost(
+        &mut self,
+        number: ViewNumber,
+        rank: Rank,
+        reason: String,
+        out: &mut Vec<Command>,
+    ) {
+        let (Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place)) =
+            &self.phase
+        else {
+            return;
+        };
+        if place.view.number == number {
+            if let Phase::Following(_, follow) = &mut self.phase {
+                follow.close(rank);
+            }
+            out.push(Command::Send(ToCoordinator::PeerLost {
+                view: number,
+                rank,
+                reason,
+            }));
+        }
+    }
+
+    fn fail(&mut self, failure: Failure, out: &mut Vec<Command>) {
+        out.push(Command::Send(ToCoordinator::Leave(failure.clone())));
+        self.exit(Err(Ending::Failed(failure)), out);
+    }
+
+    fn exit(&mut self, result: Result<Step, Ending>, out: &mut Vec<Command>) {
+        self.phase = Phase::Over;
+        out.push(Command::Exit(result));
+    }
+
+    fn beat(&mut self, now: Millis, out: &mut Vec<Command>) {
+        if now >= self.beat_due && !matches!(self.phase, Phase::Over) {
+            self.beat_due = now.saturating_add(self.heartbeat);
+            out.push(Command::Send(ToCoordinator::Heartbeat));
+        }
+    }
+
+    fn explain(&mut self, out: &mut Vec<Command>) {
+        let reason = match &self.phase {
+            Phase::Greeting => "waiting for the coordinator's welcome".to_owned(),
+            Phase::Preparing => "loading data and initialising the replica".to_owned(),
+            Phase::Ready => "waiting for the other nodes".to_owned(),
+            Phase::Following(place, follow) if follow.fetched => {
+                format!("following view {} with a snapshot", place.view.number)
+            }
+            Phase::Following(place, _) => {
+                format!(
+                    "following view {}: waiting for a snapshot",
+                    place.view.number
+                )
+            }
+            Phase::Linking(place) => {
+                format!(
+                    "view {}: connecting to the other members",
+                    place.view.number
+                )
+            }
+            Phase::Training(place) if place.frozen => {
+                format!("view {} ends: standing still", place.view.number)
+            }
+            Phase::Training(place) if place.hold => {
+                format!("view {}: waiting for more members", place.view.number)
+            }
+            Phase::Training(place) => {
+                let rank = place.view.rank_of(self.id).unwrap_or_default();
+                format!(
+                    "view {}: training as rank {rank} of {}",
+                    place.view.number,
+                    place.view.size()
+                )
+            }
+            Phase::Finishing(_) => "all steps are applied, waiting for the others".to_owned(),
+            Phase::Over => return,
+        };
+        if reason != self.reason {
+            self.reason.clone_from(&reason);
+            out.push(Command::Explain(reason));
+        }
+    }
+
+    /// The ranks for whose contribution the step under way waits.
+    pub fn waiting_for(&self) -> Vec<Rank> {
+        match &self.phase {
+            Phase::Training(place) => place.round.missing(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,74 @@
+//! The frames that a node holds: those of the step under way and later ones, and those of the step
+//! that was applied last, which others may lack when the view changes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ecq_cluster::{FrameKey, Rank, Step, ViewNumber};
+
+/// Frames by identity, the own ones too.
+#[derive(Debug, Default)]
+pub(crate) struct Frames(BTreeMap<FrameKey, Bytes>);
+
+impl Frames {
+    /// Holds a frame; the first with its identity counts.
+    pub(crate) fn insert(&mut self, key: FrameKey, frame: Bytes) {
+        self.0.entry(key).or_insert(frame);
+    }
+
+    pub(crate) fn remove(&mut self, key: FrameKey) {
+        self.0.remove(&key);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// The contributions of a view's members to `step`. What belongs to earlier steps is forgotten.
+    pub(crate) fn of_step(&mut self, view: ViewNumber, step: Step) -> BTreeMap<(Rank, u32), Bytes> {
+        self.0.retain(|key, _| key.step >= step);
+        let of_step = self.0.iter();
+        of_step
+            .filter(|(key, _)| key.step == step && key.view == view)
+            .map(|(key, frame)| ((key.rank, key.bucket), frame.clone()))
+            .collect()
+    }
+
+    /// All that is held of `step`, by the views that were in force.
+    pub(crate) fn held(&self, step: Step) -> BTreeMap<ViewNumber, Vec<(FrameKey, Bytes)>> {
+        let mut held: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (key, frame) in self.0.iter().filter(|(key, _)| key.step == step) {
+            held.entry(key.view)
+                .or_default()
+                .push((*key, frame.clone()));
+        }
+        held
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_step_applied_last_stays_until_the_next_is() {
+        let key = |view, step, rank| FrameKey {
+            view,
+            step,
+            rank,
+            bucket: 0,
+        };
+        let mut frames = Frames::default();
+        for (view, step, rank) in [(1, 4, 0), (1, 4, 1), (1, 5, 1), (2, 5, 0)] {
+            frames.insert(key(view, step, rank), Bytes::from(vec![rank as u8]));
+        }
+        frames.insert(key(1, 4, 1), Bytes::from_static(b"another"));
+        let ranks = |found: BTreeMap<(Rank, u32), Bytes>| -> Vec<Rank> {
+            found.keys().map(|(rank, _)| *rank).collect()
+        };
+        assert_eq!(ranks(frames.of_step(1, 4)), [0, 1]);
+        assert_eq!(frames.held(4)[&1][1], (key(1, 4, 1), Bytes::from(vec![1])));
+        assert_eq!(ranks(frames.of_step(2, 5)), [0], "not of the view before");
+        assert!(frames.held(4).is_empty());
+    }
+}

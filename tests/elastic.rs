@@ -1,0 +1,261 @@
+//! Members come and go while training goes on, and what comes out is a function of the seed and of the
+//! history of views: each run is computed again, from its history, by a single process.
+
+mod harness;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ecq_nn::data::{self, DataName};
+use ecq_nn::optim::{Schedule, Sgd};
+use ecq_nn::{Batch, ModelName, Sampler};
+use ecq_quant::{CodecSpec, Decoder, Encoder, FrameId, Layout, aggregate};
+use harness::{Ended, Program, directory, read, signal};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+/// Small steps, so that much happens in little time, and leases that end soon.
+const RUN: [&str; 8] = [
+    "--model",
+    "softmax",
+    "--run-dir",
+    "run",
+    "--lease-seconds",
+    "1",
+    "--digest-every",
+    "100",
+];
+
+/// A view as `history.jsonl` says it: its first step, and its members in rank order.
+#[derive(Debug)]
+struct View {
+    first_step: u64,
+    nodes: Vec<u64>,
+}
+
+fn history(dir: &Path) -> Vec<View> {
+    let number = |value: &Value| value.as_u64().expect("it is a number");
+    let view = |line: &str| {
+        let line: Value = serde_json::from_str(line).expect("it is JSON");
+        let members = line["members"].as_array().expect("there are members");
+        View {
+            first_step: number(&line["first_step"]),
+            nodes: members
+                .iter()
+                .map(|member| number(&member["node"]))
+                .collect(),
+        }
+    };
+    read(dir.join("run/history.jsonl"))
+        .lines()
+        .map(view)
+        .collect()
+}
+
+/// Trains as the history says, with the batch that a view of so many members takes a step.
+fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
+    let digits = data::load(DataName::Digits, None).expect("it is embedded");
+    let mut model = ModelName::Softmax.build(&[], digits.features, digits.classes);
+    let mut parameters = model.initialise(0);
+    let spec: CodecSpec = "ecq".parse().expect("it is a codec");
+    let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));
+    let all = 0..parameters.len();
+    let mut encoders: BTreeMap<u64, Encoder> = BTreeMap::new();
+    let mut decoder = Decoder::new(&spec, &layout, 0);
+    let mut sgd = Sgd::new(0.9, parameters.len());
+    let mut sampler = Sampler::new(0, digits.train.len());
+    let (mut indices, mut batch) = (Vec::new(), Batch::default());
+    let mut gradient = vec![0.0; parameters.len()];
+    let mut consumed = 0;
+    for step in 0..steps {
+        let view = views.iter().rev().find(|view| view.first_step <= step);
+        let nodes = &view.expect("the first view makes step 0").nodes;
+        let members = nodes.len() as u64;
+        let mut frames = Vec::new();
+        for (rank, node) in (0..).zip(nodes) {
+            let share = global_batch.map_or(64, |batch| {
+                batch / members + u64::from(u64::from(rank) < batch % members)
+            });
+            sampler.indices(consumed, share as usize, &mut indices);
+            consumed += share;
+            digits.train.gather(&indices, &mut batch);
+            model.loss_and_gradient(&parameters, &batch, &mut gradient);
+            let id = FrameId {
+                step,
+                rank,
+                bucket: 0,
+            };
+            let mut frame = Vec::new();
+            let encoder = encoders.entry(*node);
+            encoder
+                .or_insert_with(|| Encoder::new(&spec, &layout, 0))
+                .encode(id, share as u32, all.clone(), &gradient, &mut frame);
+            frames.push((id, frame));
+        }
+        let frames: Vec<(FrameId, &[u8])> = frames.iter().map(|(id, f)| (*id, &f[..])).collect();
+        aggregate(&mut decoder, &frames, all.clone(), &mut gradient).expect("they decode");
+        let lr = Schedule::Linear.at(0.1, step, steps);
+        sgd.apply(lr, &gradient, &mut parameters);
+    }
+    parameters
+}
+
+/// The run has completed, through at least so many views, and its model is what its history makes.
+fn is_its_history(ended: &Ended, dir: &Path, views: usize, steps: u64, batch: Option<u64>) {
+    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    assert!(
+        ended.stdout.contains("replicas identical    yes"),
+        "{}",
+        ended.stdout
+    );
+    let history = history(dir);
+    assert!(history.len() >= views, "{history:?}");
+    let expected = replay(&history, steps, batch);
+    let file = std::fs::read(dir.join("run/model.safetensors")).expect("it is there");
+    let file = SafeTensors::deserialize(&file).expect("it is a safetensors file");
+    let mut found = BTreeMap::new();
+    for (name, tensor) in file.tensors() {
+        found.insert(name, tensor.data().to_vec());
+    }
+    // `bias` after `weight`, as the model has them.
+    let found: Vec<u8> = found.into_values().rev().flatten().collect();
+    let expected: Vec<u8> = expected
+        .iter()
+        .flat_map(|value| value.to_le_bytes())
+        .collect();
+    assert!(found == expected, "not what {history:?} makes");
+    let lines = read(dir.join("run/metrics.jsonl"));
+    let steps_reported = lines
+        .lines()
+        .filter(|line| line.contains("train_loss"))
+        .count();
+    assert_eq!(steps_reported as u64, steps, "every step once");
+}
+
+/// `kill -9` of each rank: the others go on, and the launcher says so.
+#[test]
+fn whoever_is_killed_the_others_go_on() {
+    for victim in ["0", "1", "2"] {
+        let dir = directory();
+        let args = [&["launch", "-n", "3", "--steps", "3000"][..], &RUN].concat();
+        let mut program = Program::start(dir.path(), &args);
+        let pid = program.pid_of(victim);
+        program.until(|line| line.contains("training as rank").then_some(()));
+        signal(pid, "KILL");
+        let ended = program.finish();
+        let said = format!("rank {victim} was killed by signal 9; the others go on without it");
+        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
+        is_its_history(&ended, dir.path(), 2, 3000, None);
+    }
+}
+
+/// A coordinator and nodes by hand, in a directory of their own.
+struct Cluster {
+    dir: tempfile::TempDir,
+    coordinator: Program,
+    address: String,
+}
+
+impl Cluster {
+    fn start(args: &[&str]) -> Self {
+        let dir = directory();
+        let fixed = [
+            "coordinator",
+            "--listen",
+            "127.0.0.1:0",
+            "--address-file",
+            "address",
+        ];
+        let mut coordinator = Program::start(dir.path(), &[&fixed[..], &RUN, args].concat());
+        coordinator.until(|line| line.contains("waiting for nodes: 0 of").then_some(()));
+        let address = read(dir.path().join("address"));
+        Self {
+            dir,
+            coordinator,
+            address,
+        }
+    }
+
+    fn node(&self) -> Program {
+        Program::start(self.dir.path(), &["node", "--coordinator", &self.address])
+    }
+
+    fn until(&mut self, part: &str) {
+        self.coordinator
+            .until(|line| line.contains(part).then_some(()));
+    }
+}
+
+/// T12: a node that comes back takes a member's replica and trains on with the others.
+#[test]
+fn who_comes_back_trains_on_with_the_others() {
+    let args = ["-n", "3", "--steps", "20000", "--global-batch", "100"];
+    let mut cluster = Cluster::start(&args);
+    let mut nodes: Vec<Program> = (0..3).map(|_| cluster.node()).collect();
+    cluster.until("view 1: 3 members train");
+    nodes.remove(1).signal("KILL");
+    cluster.until("2 members train");
+    nodes.push(cluster.node());
+    cluster.until("3 members train");
+    // And one that leaves in order.
+    let leaver = nodes.remove(0);
+    leaver.signal("TERM");
+    assert_eq!(leaver.finish().code(), Some(143));
+    let ended = cluster.coordinator.finish();
+    assert!(ended.stderr.contains("told to stop"), "{}", ended.stderr);
+    is_its_history(&ended, cluster.dir.path(), 4, 20_000, Some(100));
+    for node in nodes {
+        let ended = node.finish();
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    }
+}
+
+/// T13: a node that stands still longer than its lease is left out, and welcomed back.
+#[test]
+fn who_was_frozen_comes_back_by_itself() {
+    let mut cluster = Cluster::start(&["-n", "2", "--steps", "20000"]);
+    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node()).collect();
+    cluster.until("view 1: 2 members train");
+    nodes[1].signal("STOP");
+    cluster.until("1 members train");
+    nodes[1].signal("CONT");
+    nodes[1].until(|line| line.contains("trying to come back").then_some(()));
+    cluster.until("2 members train");
+    let ended = cluster.coordinator.finish();
+    is_its_history(&ended, cluster.dir.path(), 3, 20_000, None);
+    for node in nodes {
+        let ended = node.finish();
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn below_the_least_number_of_nodes_the_run_waits() {
+    let mut cluster = Cluster::start(&["-n", "2", "--min-nodes", "2", "--steps", "2000"]);
+    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node()).collect();
+    cluster.until("view 1: 2 members train");
+    nodes.remove(0).signal("KILL");
+    cluster.until("waiting for nodes, 1 of at least 2 are there");
+    nodes.push(cluster.node());
+    cluster.until("2 members train");
+    let ended = cluster.coordinator.finish();
+    is_its_history(&ended, cluster.dir.path(), 3, 2000, None);
+    for node in nodes {
+        assert_eq!(node.finish().code(), Some(0));
+    }
+}
+
+#[test]
+fn a_run_whose_last_node_is_lost_fails_and_says_why() {
+    let mut cluster = Cluster::start(&["-n", "1", "--steps", "100000000"]);
+    let node = cluster.node();
+    cluster.until("view 1: 1 members train");
+    node.signal("KILL");
+    let ended = cluster.coordinator.finish();
+    assert_eq!(ended.code(), Some(5), "{}", ended.stderr);
+    assert!(
+        ended.complaint().contains("rank 0 is lost"),
+        "{}",
+        ended.stderr
+    );
+}
