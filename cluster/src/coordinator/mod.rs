@@ -1,16 +1,18 @@
 //! The coordinator's side of the protocol: who takes part, which view is in force, who is lost.
 
 mod change;
+mod changing;
 mod interface;
 mod links;
+mod reason;
 mod seats;
 mod vote;
 
 use crate::config::RunConfig;
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
-use crate::message::{Failure, Fingerprint, Hello, Installation, Refusal, ToCoordinator, ToNode};
-use crate::view::{Member, View};
-use change::{Change, Decision, History};
+use crate::message::{Failure, Fingerprint, Hello, Refusal, ToCoordinator, ToNode};
+use crate::view::View;
+use change::{Change, History};
 pub use interface::{Command, Event, Outcome};
 use links::Links;
 use seats::Seats;
@@ -216,173 +218,6 @@ impl Coordinator {
         }
     }
 
-    /// Lets a node follow the view until it has caught up.
-    fn follow(&mut self, view: &View, node: NodeId, out: &mut Vec<Command>) {
-        for member in &view.members {
-            self.observe(view.number, member.node, node, out);
-        }
-        let donor = view.size() - 1; // Rank 0 has the evaluations to do.
-        let view = view.clone();
-        let message = ToNode::Follow { view, donor };
-        out.push(Command::Send { to: node, message });
-    }
-
-    /// Lets a member stream to a node that follows the view.
-    fn observe(&mut self, view: ViewNumber, to: NodeId, node: NodeId, out: &mut Vec<Command>) {
-        if let Some(seat) = self.seats.get_mut(node) {
-            seat.caught_up = None;
-            let address = seat.address.clone();
-            let observer = Member { node, address };
-            let message = ToNode::Observe { view, observer };
-            out.push(Command::Send { to, message });
-        }
-    }
-
-    /// Makes members of those who have caught up.
-    fn admit(&mut self, out: &mut Vec<Command>) {
-        let Phase::Training(view) = &self.phase else {
-            return;
-        };
-        let done = |member| {
-            self.seats
-                .get(member)
-                .is_some_and(|seat| seat.finished.is_some())
-        };
-        if view.members.iter().any(|member| done(member.node)) {
-            return; // There is nothing left to do.
-        }
-        let ready = |node: &NodeId| {
-            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
-        };
-        if self.seats.waiting(view).iter().any(ready) {
-            self.change(out);
-        }
-    }
-
-    fn store(&mut self, view: View, change: Change, out: &mut Vec<Command>) {
-        out.push(Command::Persist(view.clone()));
-        self.phase = Phase::Storing(view, change);
-    }
-
-    fn persisted(&mut self, number: ViewNumber, out: &mut Vec<Command>) {
-        let Phase::Storing(view, change) = &self.phase else {
-            return;
-        };
-        if view.number != number {
-            return;
-        }
-        let (view, change) = (view.clone(), change.clone());
-        self.history.push(view.clone());
-        if change
-            .decide()
-            .is_none_or(|decision| decision.members.len() < view.members.len())
-        {
-            // Somebody was lost meanwhile.
-            self.phase = Phase::Changing(view, change);
-            return self.decide(out);
-        }
-        self.install(
-            view,
-            change.decide().and_then(|decision| decision.supply),
-            out,
-        );
-    }
-
-    fn install(
-        &mut self,
-        view: View,
-        supply: Option<(NodeId, Vec<NodeId>)>,
-        out: &mut Vec<Command>,
-    ) {
-        let (donor, behind) = supply.unwrap_or_default();
-        for member in &view.members {
-            let to = member.node;
-            let behind = behind.iter().filter(|_| to == donor);
-            let installation = Installation {
-                view: view.clone(),
-                hold: view.size() < self.config.min_nodes,
-                supply: behind.filter_map(|node| self.seats.member(*node)).collect(),
-            };
-            let message = ToNode::Install(installation);
-            out.push(Command::Send { to, message });
-            if let Some(seat) = self.seats.get_mut(to) {
-                seat.finished = None;
-            }
-        }
-        self.vote = Vote::default();
-        for node in self.seats.waiting(&view) {
-            self.follow(&view, node, out);
-        }
-        self.phase = Phase::Training(view);
-    }
-
-    /// Asks everybody to stand still.
-    fn change(&mut self, out: &mut Vec<Command>) {
-        let Phase::Training(view) = &self.phase else {
-            return;
-        };
-        let caught_up = |node: &NodeId| {
-            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
-        };
-        let followers = self.seats.waiting(view).into_iter().filter(caught_up);
-        let present = |node| self.seats.get(node).is_some();
-        let change = Change::new(view, present, followers);
-        for to in change.asked() {
-            let view = view.number;
-            let message = ToNode::Freeze { view };
-            out.push(Command::Send { to, message });
-        }
-        self.phase = Phase::Changing(view.clone(), change);
-        self.decide(out);
-    }
-
-    fn frozen(&mut self, from: NodeId, number: ViewNumber, next: Step, out: &mut Vec<Command>) {
-        match &mut self.phase {
-            Phase::Changing(view, change) if view.number == number => change.answer(from, next),
-            _ => return,
-        }
-        self.decide(out);
-    }
-
-    /// Goes on to the next view once all answers are there.
-    fn decide(&mut self, out: &mut Vec<Command>) {
-        let Phase::Changing(_, change) = &self.phase else {
-            return;
-        };
-        if change.is_empty() {
-            let failure = self.loss.take();
-            let failure = failure.unwrap_or(Failure::MemberLost("no member is left".into()));
-            return self.fail(failure, out);
-        }
-        let change = change.clone();
-        let Some(Decision {
-            first_step,
-            members,
-            astray,
-            ..
-        }) = change.decide()
-        else {
-            return;
-        };
-        if let Some((node, next)) = astray.first().copied() {
-            let who = self.name(node);
-            let text = format!("{who} stands at step {next} where others begin {first_step}");
-            return self.lose(node, Failure::MemberLost(text), out);
-        }
-        let view = View {
-            number: self.history.last() + 1,
-            first_step,
-            consumed: self
-                .history
-                .consumed(first_step, |members| self.config.samples_per_step(members)),
-            members: members
-                .iter()
-                .filter_map(|node| self.seats.member(*node))
-                .collect(),
-        };
-        self.store(view, change, out);
-    }
-
     fn compare(&mut self, from: NodeId, step: Step, digest: Digest, out: &mut Vec<Command>) {
         let Phase::Training(view) = &self.phase else {
             return;
@@ -562,79 +397,6 @@ impl Coordinator {
             }
             Phase::Gathering | Phase::Over => self.seats.get(node)?.rank,
         }
-    }
-
-    fn explain(&mut self, out: &mut Vec<Command>) {
-        let Some(reason) = self.state() else {
-            return;
-        };
-        if reason != self.reason {
-            self.reason.clone_from(&reason);
-            out.push(Command::Explain(reason));
-        }
-    }
-
-    /// For whose answers a change waits and how long it will, if that takes longer than it should.
-    fn patience(&self, change: &Change) -> Option<String> {
-        let missing = change.missing();
-        let heard = missing
-            .iter()
-            .filter_map(|node| self.seats.get(*node))
-            .map(|seat| seat.heard);
-        let heard = heard.min()?;
-        let lease = self.config.lease();
-        if self.awake < heard.saturating_add(lease / 4) {
-            return None;
-        }
-        let left = heard.saturating_add(lease).saturating_sub(self.awake);
-        let names: Vec<String> = missing.iter().map(|node| self.name(*node)).collect();
-        Some(format!(
-            "{}, {:.1} s left",
-            names.join(", "),
-            left as f64 / 1e3
-        ))
-    }
-
-    /// What the run is doing or waiting for.
-    fn state(&self) -> Option<String> {
-        let (joined, ready) = (self.seats.joined(), self.seats.ready());
-        let RunConfig {
-            nodes, min_nodes, ..
-        } = self.config;
-        Some(match &self.phase {
-            Phase::Gathering if joined < nodes as usize => {
-                format!("waiting for nodes: {joined} of {nodes} have joined")
-            }
-            Phase::Gathering => format!("nodes prepare: {ready} of {nodes} are ready"),
-            Phase::Storing(view, _) => format!("storing view {}", view.number),
-            Phase::Training(view) if view.size() < min_nodes => format!(
-                "view {}: waiting for nodes, {} of at least {min_nodes} are there",
-                view.number,
-                view.size()
-            ),
-            Phase::Training(view) => {
-                let finished = |node| self.seats.get(node).is_some_and(|s| s.finished.is_some());
-                let members = view.members.iter();
-                let done = members.filter(|member| finished(member.node)).count();
-                let follow = self.seats.waiting(view).len();
-                let size = view.size();
-                if done > 0 {
-                    format!("{done} of {size} members have finished")
-                } else if follow > 0 {
-                    format!(
-                        "view {}: {size} members train, {follow} catch up",
-                        view.number
-                    )
-                } else {
-                    format!("view {}: {size} members train", view.number)
-                }
-            }
-            Phase::Changing(view, change) => match self.patience(change) {
-                Some(waiting) => format!("view {} ends: waiting for {waiting}", view.number),
-                None => format!("view {} ends", view.number),
-            },
-            Phase::Over => return None,
-        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the coordinator commands, event by event.
 
 use super::*;
-use crate::message::Hello;
+use crate::message::{Hello, Installation};
 
 #[path = "changing_tests.rs"]
 mod changing;

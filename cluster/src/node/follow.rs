@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{Rank, Step};
+use super::{Command, Node, Phase};
+use crate::id::{Digest, Rank, Step, ViewNumber};
 use crate::view::{Member, View};
 
 /// How far a node that follows a view has come.
@@ -70,5 +71,67 @@ impl Follow {
         let donor = view.members.get(self.donor as usize)?.clone();
         self.asked = self.opened.values().max().copied();
         Some((donor, self.asked?))
+    }
+}
+
+impl Node {
+    pub(super) fn observe(&mut self, view: ViewNumber, observer: Member, out: &mut Vec<Command>) {
+        match &mut self.phase {
+            Phase::Training(place) if place.view.number == view => {
+                let first = place.round.step() + Step::from(place.computing);
+                out.push(Command::Stream {
+                    to: observer,
+                    first,
+                });
+            }
+            Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place)
+                if place.announced() == view =>
+            {
+                place.observers.push(observer);
+            }
+            _ => {} // A view that is over, or has no steps left.
+        }
+    }
+
+    /// Asks for the snapshot that `request` says.
+    pub(super) fn follow(
+        &mut self,
+        view: ViewNumber,
+        out: &mut Vec<Command>,
+        request: impl FnOnce(&mut Follow, &View) -> Option<(Member, Step)>,
+    ) {
+        if let Phase::Following(place, follow) = &mut self.phase
+            && place.view.number == view
+            && !follow.fetched
+            && let Some((from, at_least)) = request(follow, &place.view)
+        {
+            out.push(Command::Fetch {
+                view,
+                from,
+                at_least,
+            });
+        }
+    }
+
+    /// Takes over a snapshot, unless it is one that was asked for earlier.
+    pub(super) fn adopt(
+        &mut self,
+        view: ViewNumber,
+        next: Step,
+        digest: Digest,
+        out: &mut Vec<Command>,
+    ) {
+        if let Phase::Following(place, follow) = &mut self.phase
+            && place.view.number == view
+            && follow.accept(next)
+        {
+            // After a broken stream this node may have come farther than the snapshot by itself.
+            if next >= place.round.step() {
+                out.push(Command::Adopt { next });
+                place.round.skip_to(next);
+                self.final_digest = (next == self.steps).then_some(digest);
+            }
+            self.advance(out);
+        }
     }
 }

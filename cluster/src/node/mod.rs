@@ -1,7 +1,9 @@
 //! A node's side of the protocol: when to compute, what counts, when to apply.
 
+mod changing;
 mod follow;
 mod interface;
+mod reason;
 mod round;
 
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
@@ -220,136 +222,6 @@ impl Node {
         }
     }
 
-    /// Stands still, and says where.
-    fn freeze(&mut self, view: ViewNumber, out: &mut Vec<Command>) {
-        let Some(place) = self.place_mut().filter(|place| place.announced() == view) else {
-            return;
-        };
-        (place.frozen, place.next) = (true, None);
-        let next = place.round.step();
-        out.push(Command::Send(ToCoordinator::Frozen { view, next }));
-    }
-
-    fn install(&mut self, installation: Installation, out: &mut Vec<Command>) {
-        let Installation { view, supply, .. } = &installation;
-        if view.rank_of(self.id).is_none() {
-            return;
-        }
-        if self.steps < view.first_step && !matches!(self.phase, Phase::Greeting | Phase::Preparing)
-        {
-            let text = format!(
-                "view {} begins at step {}, but the run has {} steps; all nodes need the same \
-                 version and data set",
-                view.number, view.first_step, self.steps
-            );
-            return self.fail(Failure::Fault(text), out);
-        }
-        if matches!(self.phase, Phase::Ready) {
-            return self.begin(installation, out);
-        }
-        let Some(place) = self
-            .place_mut()
-            .filter(|place| place.announced() < view.number)
-        else {
-            return;
-        };
-        if let (Some(step), false) = (view.first_step.checked_sub(1), supply.is_empty()) {
-            let to = supply.clone();
-            out.push(Command::Supply { step, to });
-        }
-        place.frozen = true;
-        place.next = Some(installation);
-        self.advance(out);
-    }
-
-    /// Begins a view before which everything is applied.
-    fn begin(&mut self, installation: Installation, out: &mut Vec<Command>) {
-        let Installation { view, hold, .. } = installation;
-        let place = Place::new(view.clone(), view.rank_of(self.id), self.buckets, hold);
-        if view.first_step < self.steps {
-            self.phase = Phase::Linking(place);
-            out.push(Command::Link(view));
-            return;
-        }
-        // There is nothing left to do but to see that everybody has the same.
-        self.phase = Phase::Finishing(place);
-        if self.final_digest.is_some() {
-            self.complete(out);
-        }
-    }
-
-    fn linked(&mut self, view: ViewNumber, out: &mut Vec<Command>) {
-        match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Linking(mut place) if place.view.number == view => {
-                let first = place.round.step();
-                for to in std::mem::take(&mut place.observers) {
-                    out.push(Command::Stream { to, first });
-                }
-                if !place.hold && !place.frozen {
-                    place.computing = true;
-                    out.push(Command::Compute(first));
-                }
-                self.phase = Phase::Training(place);
-            }
-            other => self.phase = other,
-        }
-        self.advance(out);
-    }
-
-    fn observe(&mut self, view: ViewNumber, observer: Member, out: &mut Vec<Command>) {
-        match &mut self.phase {
-            Phase::Training(place) if place.view.number == view => {
-                let first = place.round.step() + Step::from(place.computing);
-                out.push(Command::Stream {
-                    to: observer,
-                    first,
-                });
-            }
-            Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place)
-                if place.announced() == view =>
-            {
-                place.observers.push(observer);
-            }
-            _ => {} // A view that is over, or has no steps left.
-        }
-    }
-
-    /// Asks for the snapshot that `request` says.
-    fn follow(
-        &mut self,
-        view: ViewNumber,
-        out: &mut Vec<Command>,
-        request: impl FnOnce(&mut Follow, &View) -> Option<(Member, Step)>,
-    ) {
-        if let Phase::Following(place, follow) = &mut self.phase
-            && place.view.number == view
-            && !follow.fetched
-            && let Some((from, at_least)) = request(follow, &place.view)
-        {
-            out.push(Command::Fetch {
-                view,
-                from,
-                at_least,
-            });
-        }
-    }
-
-    /// Takes over a snapshot, unless it is one that was asked for earlier.
-    fn adopt(&mut self, view: ViewNumber, next: Step, digest: Digest, out: &mut Vec<Command>) {
-        if let Phase::Following(place, follow) = &mut self.phase
-            && place.view.number == view
-            && follow.accept(next)
-        {
-            // After a broken stream this node may have come farther than the snapshot by itself.
-            if next >= place.round.step() {
-                out.push(Command::Adopt { next });
-                place.round.skip_to(next);
-                self.final_digest = (next == self.steps).then_some(digest);
-            }
-            self.advance(out);
-        }
-    }
-
     fn frame(&mut self, key: FrameKey, out: &mut Vec<Command>) {
         let verdict = match &mut self.phase {
             Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place) => {
@@ -402,21 +274,6 @@ impl Node {
         {
             let view = place.view.number;
             out.push(Command::Send(ToCoordinator::CaughtUp { view }));
-        }
-    }
-
-    /// Begins the next view, if everything before it is applied.
-    fn change(&mut self, out: &mut Vec<Command>) {
-        let Some(place) = self.place_mut() else {
-            return;
-        };
-        let next = place.round.step();
-        if let Some(installation) = place.next.take_if(|it| it.view.first_step <= next) {
-            let observers = std::mem::take(&mut place.observers);
-            self.begin(installation, out);
-            if let Phase::Linking(place) = &mut self.phase {
-                place.observers = observers;
-            }
         }
     }
 
@@ -493,49 +350,6 @@ impl Node {
         if now >= self.beat_due && !matches!(self.phase, Phase::Over) {
             self.beat_due = now.saturating_add(self.heartbeat);
             out.push(Command::Send(ToCoordinator::Heartbeat));
-        }
-    }
-
-    fn explain(&mut self, out: &mut Vec<Command>) {
-        let reason = match &self.phase {
-            Phase::Greeting => "waiting for the coordinator's welcome".to_owned(),
-            Phase::Preparing => "loading data and initialising the replica".to_owned(),
-            Phase::Ready => "waiting for the other nodes".to_owned(),
-            Phase::Following(place, follow) if follow.fetched => {
-                format!("following view {} with a snapshot", place.view.number)
-            }
-            Phase::Following(place, _) => {
-                format!(
-                    "following view {}: waiting for a snapshot",
-                    place.view.number
-                )
-            }
-            Phase::Linking(place) => {
-                format!(
-                    "view {}: connecting to the other members",
-                    place.view.number
-                )
-            }
-            Phase::Training(place) if place.frozen => {
-                format!("view {} ends: standing still", place.view.number)
-            }
-            Phase::Training(place) if place.hold => {
-                format!("view {}: waiting for more members", place.view.number)
-            }
-            Phase::Training(place) => {
-                let rank = place.view.rank_of(self.id).unwrap_or_default();
-                format!(
-                    "view {}: training as rank {rank} of {}",
-                    place.view.number,
-                    place.view.size()
-                )
-            }
-            Phase::Finishing(_) => "all steps are applied, waiting for the others".to_owned(),
-            Phase::Over => return,
-        };
-        if reason != self.reason {
-            self.reason.clone_from(&reason);
-            out.push(Command::Explain(reason));
         }
     }
 

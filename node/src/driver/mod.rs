@@ -1,14 +1,15 @@
 //! The one task that owns the state machine and carries out its commands.
 
+mod commands;
+mod input;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc as orders;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use ecq_cluster::node::{Command, Ending, Event, Node};
 use ecq_cluster::{
-    Digest, Evaluation, Failure, FrameKey, Hello, Member, Millis, NodeId, Rank, RunConfig, Step,
-    StepReport, ToCoordinator, ToNode, Verdict, View, ViewNumber,
+    Digest, Failure, FrameKey, Hello, Millis, NodeId, Rank, Step, StepReport, ToNode, ViewNumber,
 };
 use ecq_proto::NodeWords;
 use tokio::net::TcpListener;
@@ -17,78 +18,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::address;
 use crate::error::NodeError;
-use crate::exchange::{self, Broadcast, Gate, Incoming, Meter, Plan, Snapshot, Source, Wanted};
+use crate::exchange::{Broadcast, Incoming, Meter, Snapshot};
 use crate::frames::Frames;
 use crate::session::Session;
 use crate::telemetry::{FLUSH_INTERVAL, Telemetry};
 use crate::trainer::{Order, Trainer};
 use crate::workload::Workload;
 use crate::{Options, Report, deliver};
+pub(crate) use input::Input;
 
 /// Inputs that may wait for the driver; streams and trainer stop when it is this far behind.
 const INPUTS_MAX: usize = 1024;
 
 /// A node speaks at least this often; the shortest lease is five times as long.
 const HEARTBEAT: Millis = 100;
-
-/// Everything that the driver hears.
-pub(crate) enum Input {
-    /// The coordinator spoke.
-    Said(ToNode),
-    /// The session broke.
-    SessionLost(String),
-    /// Data and replica are ready, or are not to be had.
-    Prepared(Box<Result<Workload, NodeError>>),
-    /// Streams to the others are open, or one cannot be opened.
-    Linked {
-        view: ViewNumber,
-        result: Result<Broadcast, (Rank, String)>,
-    },
-    /// A member has opened its stream to this node, which follows the view.
-    Opened {
-        view: ViewNumber,
-        rank: Rank,
-        first: Step,
-    },
-    /// Somebody who follows the view asks for a snapshot.
-    Wanted(Wanted),
-    /// The snapshot that was asked for.
-    Snapshot {
-        view: ViewNumber,
-        result: Result<Snapshot, String>,
-    },
-    /// A frame of another member.
-    Frame(FrameKey, Bytes),
-    /// A stream from or to another member broke.
-    PeerLost {
-        view: ViewNumber,
-        rank: Rank,
-        reason: String,
-    },
-    /// A member has received all of the stream to it, which has ended.
-    Received { view: ViewNumber, rank: Rank },
-    /// The own contribution is on its way.
-    Contributed {
-        view: ViewNumber,
-        step: Step,
-        rank: Rank,
-        frames: Vec<Bytes>,
-    },
-    /// A step is applied; with a report if this node has contributed.
-    Applied {
-        step: Step,
-        digest: Option<Digest>,
-        report: Option<StepReport>,
-    },
-    /// The model on the test split.
-    Evaluated(Evaluation),
-    /// The final model, packed.
-    Packed(Bytes),
-    /// The coordinator has the model, or will not.
-    Delivered(Result<(), String>),
-    /// The trainer cannot go on.
-    Failed(Failure),
-}
 
 /// What the driver must know of the workload, which is the trainer's.
 #[derive(Clone, Debug, Default)]
@@ -388,197 +331,6 @@ impl Driver {
         let failure = error.as_failure();
         self.fault = Some(error);
         Event::Failed(failure)
-    }
-
-    /// Carries out the machine's commands; returns how it ended, if it did.
-    fn carry_out(&mut self) -> Option<Result<Step, Ending>> {
-        for command in std::mem::take(&mut self.commands) {
-            match command {
-                Command::Send(message) => {
-                    if matches!(message, ToCoordinator::Finished { .. }) {
-                        self.report();
-                    }
-                    self.say(NodeWords::Protocol(message));
-                }
-                Command::Prepare { config } => self.prepare(config),
-                Command::Link(view) => self.link(view),
-                Command::Follow(view) => {
-                    self.frames.clear();
-                    self.open(&view, None);
-                }
-                Command::Fetch {
-                    view,
-                    from,
-                    at_least,
-                } => self.fetch(view, from.address, at_least),
-                Command::Adopt { .. } => {
-                    if let Some(snapshot) = self.snapshot.take() {
-                        self.digest = Some(snapshot.digest);
-                        self.order(Order::Adopt(snapshot));
-                    }
-                }
-                Command::Stream { to, first } => {
-                    if let Some(plan) = self.plan() {
-                        let observer = exchange::stream(plan, to, first, &self.meter);
-                        self.order(Order::Stream(observer));
-                    }
-                }
-                Command::Supply { step, to } => self.supply(step, &to),
-                Command::Compute(step) => self.order(Order::Compute(step)),
-                Command::Keep(_) => {}
-                Command::Drop(key, verdict) => {
-                    tracing::debug!(?key, ?verdict, "a frame does not count");
-                    if matches!(
-                        verdict,
-                        Verdict::Foreign | Verdict::Unknown | Verdict::Early
-                    ) {
-                        self.frames.remove(key);
-                    }
-                }
-                Command::Apply { view, step, digest } => {
-                    let frames = self.frames.of_step(view, step);
-                    let members = frames.keys().map(|(rank, _)| rank + 1).max().unwrap_or(0);
-                    self.order(Order::Apply {
-                        step,
-                        digest,
-                        members,
-                        frames,
-                    });
-                }
-                Command::Deliver => self.order(Order::Finish),
-                Command::Explain(reason) => tracing::info!("{reason}"),
-                Command::Exit(result) => return Some(result),
-            }
-        }
-        None
-    }
-
-    fn prepare(&self, config: String) {
-        let data_dir = self.options.data_dir.clone();
-        let events = self.events.clone();
-        tokio::task::spawn_blocking(move || {
-            let prepared = RunConfig::from_toml(&config)
-                .map_err(NodeError::from)
-                .and_then(|config| Workload::prepare(config, data_dir.as_deref()));
-            let _driver_is_gone = events.blocking_send(Input::Prepared(Box::new(prepared)));
-        });
-    }
-
-    /// Lets frames of a view in.
-    fn open(&self, view: &View, rank: Option<Rank>) {
-        self.incoming.open(Gate {
-            run: self.facts.run.clone(),
-            view: view.number,
-            members: view.size(),
-            rank,
-            frame_bytes_max: self.facts.frame_bytes_max,
-        });
-    }
-
-    /// What the streams of this member have in common.
-    fn plan(&self) -> Option<Plan> {
-        let (view, rank) = self.machine.view()?;
-        Some(Plan {
-            run: self.facts.run.clone(),
-            view: view.number,
-            rank: rank?,
-            chunks: self.facts.chunks_max,
-            // Whoever cannot be reached for so long is lost anyway.
-            patience: self.facts.lease,
-        })
-    }
-
-    fn link(&mut self, view: View) {
-        let rank = view.rank_of(self.id);
-        self.ranks.extend(rank.map(|rank| (view.number, rank)));
-        self.open(&view, rank);
-        let Some(plan) = self.plan() else {
-            return;
-        };
-        self.unconfirmed = (0..view.size())
-            .filter(|member| Some(*member) != rank)
-            .collect();
-        let (meter, events) = (self.meter.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let result = exchange::link(plan, view.members, &meter, &events).await;
-            let view = view.number;
-            let _driver_is_gone = events.send(Input::Linked { view, result }).await;
-        });
-    }
-
-    fn fetch(&self, view: ViewNumber, address: String, at_least: Step) {
-        let source = Source {
-            run: self.facts.run.clone(),
-            address,
-            at_least,
-            bytes: self.facts.replica_bytes,
-            patience: self.facts.lease,
-        };
-        let (meter, events) = (self.meter.clone(), self.events.clone());
-        tokio::spawn(async move {
-            let result = exchange::fetch(source, &meter).await;
-            let _driver_is_gone = events.send(Input::Snapshot { view, result }).await;
-        });
-    }
-
-    /// Forwards what is held of a step to members that lack it and are still in the view in which it
-    /// was made. One that cannot be reached counts as lost in the view that begins.
-    fn supply(&self, step: Step, to: &[Member]) {
-        let (Some(plan), Some((next, _))) = (self.plan(), self.machine.view()) else {
-            return;
-        };
-        for (view, frames) in self.frames.held(step) {
-            let Some(rank) = self.ranks.get(&view).copied() else {
-                continue;
-            };
-            for member in to {
-                let plan = Plan {
-                    view,
-                    rank,
-                    ..plan.clone()
-                };
-                let (frames, address) = (frames.clone(), member.address.clone());
-                let (meter, events) = (self.meter.clone(), self.events.clone());
-                let (number, lost) = (next.number, next.rank_of(member.node));
-                tokio::spawn(async move {
-                    let done = exchange::supply(plan, frames, &address, &meter).await;
-                    if let (Err(reason), Some(rank)) = (done, lost) {
-                        let lost = Input::PeerLost {
-                            view: number,
-                            rank,
-                            reason,
-                        };
-                        let _driver_is_gone = events.send(lost).await;
-                    }
-                });
-            }
-        }
-    }
-
-    /// The trainer ends only after the driver, or after it has reported a failure.
-    fn order(&mut self, order: Order) {
-        if self
-            .trainer
-            .as_ref()
-            .is_none_or(|trainer| trainer.send(order).is_err())
-        {
-            tracing::debug!("the trainer takes no more orders");
-        }
-    }
-
-    /// Sends the metrics collected so far.
-    fn report(&mut self) {
-        if let Some(reports) = self.telemetry.take() {
-            self.say(NodeWords::Reports(reports));
-        }
-    }
-
-    /// Words that cannot be said are not lost on anybody: the session is over, and its end is
-    /// reported by the task that listens to it.
-    fn say(&mut self, words: NodeWords) {
-        if let Err(reason) = self.session.say(words) {
-            tracing::debug!(reason, "not said");
-        }
     }
 
     async fn conclude(self, result: Result<Step, Ending>) -> Result<Report, NodeError> {

@@ -1,5 +1,7 @@
 //! The step loop's arithmetic, on a thread of its own.
 
+mod order;
+
 use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -12,41 +14,12 @@ use tokio::sync::mpsc as channel;
 
 use crate::deliver;
 use crate::driver::Input;
-use crate::exchange::{Broadcast, Observer, Snapshot, Wanted};
+use crate::exchange::{Broadcast, Snapshot, Wanted};
 use crate::workload::Workload;
+pub(crate) use order::Order;
 
 /// Samples evaluated at a time.
 const EVALUATION_BATCH: usize = 256;
-
-/// What the driver asks of the trainer, in order.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Take back what is computed and not applied; train in this view from here on.
-    Enter {
-        view: View,
-        rank: Rank,
-        broadcast: Broadcast,
-    },
-    /// Take over another member's replica.
-    Adopt(Snapshot),
-    /// Send contributions to this node too.
-    Stream(Observer),
-    /// Give a snapshot when it is late enough.
-    Give(Wanted),
-    /// Compute, encode and broadcast the contribution to this step.
-    Compute(Step),
-    /// Apply this step.
-    Apply {
-        step: Step,
-        digest: bool,
-        /// Number of members that contribute.
-        members: u32,
-        /// All members' frames by (rank, bucket).
-        frames: BTreeMap<(Rank, u32), Bytes>,
-    },
-    /// Evaluate the final model and pack it up.
-    Finish,
-}
 
 /// The view in which the trainer computes.
 #[derive(Debug)]

@@ -1,0 +1,189 @@
+//! From one view to the next: who is asked, what is stored, who is told.
+
+use super::change::{Change, Decision};
+use super::vote::Vote;
+use super::{Command, Coordinator, Phase};
+use crate::id::{NodeId, Step, ViewNumber};
+use crate::message::{Failure, Installation, ToNode};
+use crate::view::{Member, View};
+
+impl Coordinator {
+    /// Lets a node follow the view until it has caught up.
+    pub(super) fn follow(&mut self, view: &View, node: NodeId, out: &mut Vec<Command>) {
+        for member in &view.members {
+            self.observe(view.number, member.node, node, out);
+        }
+        let donor = view.size() - 1; // Rank 0 has the evaluations to do.
+        let view = view.clone();
+        let message = ToNode::Follow { view, donor };
+        out.push(Command::Send { to: node, message });
+    }
+
+    /// Lets a member stream to a node that follows the view.
+    pub(super) fn observe(
+        &mut self,
+        view: ViewNumber,
+        to: NodeId,
+        node: NodeId,
+        out: &mut Vec<Command>,
+    ) {
+        if let Some(seat) = self.seats.get_mut(node) {
+            seat.caught_up = None;
+            let address = seat.address.clone();
+            let observer = Member { node, address };
+            let message = ToNode::Observe { view, observer };
+            out.push(Command::Send { to, message });
+        }
+    }
+
+    /// Makes members of those who have caught up.
+    pub(super) fn admit(&mut self, out: &mut Vec<Command>) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let done = |member| {
+            self.seats
+                .get(member)
+                .is_some_and(|seat| seat.finished.is_some())
+        };
+        if view.members.iter().any(|member| done(member.node)) {
+            return; // There is nothing left to do.
+        }
+        let ready = |node: &NodeId| {
+            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
+        };
+        if self.seats.waiting(view).iter().any(ready) {
+            self.change(out);
+        }
+    }
+
+    pub(super) fn store(&mut self, view: View, change: Change, out: &mut Vec<Command>) {
+        out.push(Command::Persist(view.clone()));
+        self.phase = Phase::Storing(view, change);
+    }
+
+    pub(super) fn persisted(&mut self, number: ViewNumber, out: &mut Vec<Command>) {
+        let Phase::Storing(view, change) = &self.phase else {
+            return;
+        };
+        if view.number != number {
+            return;
+        }
+        let (view, change) = (view.clone(), change.clone());
+        self.history.push(view.clone());
+        if change
+            .decide()
+            .is_none_or(|decision| decision.members.len() < view.members.len())
+        {
+            // Somebody was lost meanwhile.
+            self.phase = Phase::Changing(view, change);
+            return self.decide(out);
+        }
+        self.install(
+            view,
+            change.decide().and_then(|decision| decision.supply),
+            out,
+        );
+    }
+
+    pub(super) fn install(
+        &mut self,
+        view: View,
+        supply: Option<(NodeId, Vec<NodeId>)>,
+        out: &mut Vec<Command>,
+    ) {
+        let (donor, behind) = supply.unwrap_or_default();
+        for member in &view.members {
+            let to = member.node;
+            let behind = behind.iter().filter(|_| to == donor);
+            let installation = Installation {
+                view: view.clone(),
+                hold: view.size() < self.config.min_nodes,
+                supply: behind.filter_map(|node| self.seats.member(*node)).collect(),
+            };
+            let message = ToNode::Install(installation);
+            out.push(Command::Send { to, message });
+            if let Some(seat) = self.seats.get_mut(to) {
+                seat.finished = None;
+            }
+        }
+        self.vote = Vote::default();
+        for node in self.seats.waiting(&view) {
+            self.follow(&view, node, out);
+        }
+        self.phase = Phase::Training(view);
+    }
+
+    /// Asks everybody to stand still.
+    pub(super) fn change(&mut self, out: &mut Vec<Command>) {
+        let Phase::Training(view) = &self.phase else {
+            return;
+        };
+        let caught_up = |node: &NodeId| {
+            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
+        };
+        let followers = self.seats.waiting(view).into_iter().filter(caught_up);
+        let present = |node| self.seats.get(node).is_some();
+        let change = Change::new(view, present, followers);
+        for to in change.asked() {
+            let view = view.number;
+            let message = ToNode::Freeze { view };
+            out.push(Command::Send { to, message });
+        }
+        self.phase = Phase::Changing(view.clone(), change);
+        self.decide(out);
+    }
+
+    pub(super) fn frozen(
+        &mut self,
+        from: NodeId,
+        number: ViewNumber,
+        next: Step,
+        out: &mut Vec<Command>,
+    ) {
+        match &mut self.phase {
+            Phase::Changing(view, change) if view.number == number => change.answer(from, next),
+            _ => return,
+        }
+        self.decide(out);
+    }
+
+    /// Goes on to the next view once all answers are there.
+    pub(super) fn decide(&mut self, out: &mut Vec<Command>) {
+        let Phase::Changing(_, change) = &self.phase else {
+            return;
+        };
+        if change.is_empty() {
+            let failure = self.loss.take();
+            let failure = failure.unwrap_or(Failure::MemberLost("no member is left".into()));
+            return self.fail(failure, out);
+        }
+        let change = change.clone();
+        let Some(Decision {
+            first_step,
+            members,
+            astray,
+            ..
+        }) = change.decide()
+        else {
+            return;
+        };
+        if let Some((node, next)) = astray.first().copied() {
+            let who = self.name(node);
+            let text = format!("{who} stands at step {next} where others begin {first_step}");
+            return self.lose(node, Failure::MemberLost(text), out);
+        }
+        let view = View {
+            number: self.history.last() + 1,
+            first_step,
+            consumed: self
+                .history
+                .consumed(first_step, |members| self.config.samples_per_step(members)),
+            members: members
+                .iter()
+                .filter_map(|node| self.seats.member(*node))
+                .collect(),
+        };
+        self.store(view, change, out);
+    }
+}

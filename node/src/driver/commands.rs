@@ -1,0 +1,204 @@
+//! What the machine commands, carried out: streams, snapshots, orders for the trainer.
+
+use ecq_cluster::node::{Command, Ending};
+use ecq_cluster::{Member, Rank, RunConfig, Step, ToCoordinator, Verdict, View, ViewNumber};
+use ecq_proto::NodeWords;
+
+use super::{Driver, Input};
+use crate::error::NodeError;
+use crate::exchange::{self, Gate, Plan, Source};
+use crate::trainer::Order;
+use crate::workload::Workload;
+
+impl Driver {
+    /// Carries out the machine's commands; returns how it ended, if it did.
+    pub(super) fn carry_out(&mut self) -> Option<Result<Step, Ending>> {
+        for command in std::mem::take(&mut self.commands) {
+            match command {
+                Command::Send(message) => {
+                    if matches!(message, ToCoordinator::Finished { .. }) {
+                        self.report();
+                    }
+                    self.say(NodeWords::Protocol(message));
+                }
+                Command::Prepare { config } => self.prepare(config),
+                Command::Link(view) => self.link(view),
+                Command::Follow(view) => {
+                    self.frames.clear();
+                    self.open(&view, None);
+                }
+                Command::Fetch {
+                    view,
+                    from,
+                    at_least,
+                } => self.fetch(view, from.address, at_least),
+                Command::Adopt { .. } => {
+                    if let Some(snapshot) = self.snapshot.take() {
+                        self.digest = Some(snapshot.digest);
+                        self.order(Order::Adopt(snapshot));
+                    }
+                }
+                Command::Stream { to, first } => {
+                    if let Some(plan) = self.plan() {
+                        let observer = exchange::stream(plan, to, first, &self.meter);
+                        self.order(Order::Stream(observer));
+                    }
+                }
+                Command::Supply { step, to } => self.supply(step, &to),
+                Command::Compute(step) => self.order(Order::Compute(step)),
+                Command::Keep(_) => {}
+                Command::Drop(key, verdict) => {
+                    tracing::debug!(?key, ?verdict, "a frame does not count");
+                    if matches!(
+                        verdict,
+                        Verdict::Foreign | Verdict::Unknown | Verdict::Early
+                    ) {
+                        self.frames.remove(key);
+                    }
+                }
+                Command::Apply { view, step, digest } => {
+                    let frames = self.frames.of_step(view, step);
+                    let members = frames.keys().map(|(rank, _)| rank + 1).max().unwrap_or(0);
+                    self.order(Order::Apply {
+                        step,
+                        digest,
+                        members,
+                        frames,
+                    });
+                }
+                Command::Deliver => self.order(Order::Finish),
+                Command::Explain(reason) => tracing::info!("{reason}"),
+                Command::Exit(result) => return Some(result),
+            }
+        }
+        None
+    }
+
+    pub(super) fn prepare(&self, config: String) {
+        let data_dir = self.options.data_dir.clone();
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            let prepared = RunConfig::from_toml(&config)
+                .map_err(NodeError::from)
+                .and_then(|config| Workload::prepare(config, data_dir.as_deref()));
+            let _driver_is_gone = events.blocking_send(Input::Prepared(Box::new(prepared)));
+        });
+    }
+
+    /// Lets frames of a view in.
+    pub(super) fn open(&self, view: &View, rank: Option<Rank>) {
+        self.incoming.open(Gate {
+            run: self.facts.run.clone(),
+            view: view.number,
+            members: view.size(),
+            rank,
+            frame_bytes_max: self.facts.frame_bytes_max,
+        });
+    }
+
+    /// What the streams of this member have in common.
+    pub(super) fn plan(&self) -> Option<Plan> {
+        let (view, rank) = self.machine.view()?;
+        Some(Plan {
+            run: self.facts.run.clone(),
+            view: view.number,
+            rank: rank?,
+            chunks: self.facts.chunks_max,
+            // Whoever cannot be reached for so long is lost anyway.
+            patience: self.facts.lease,
+        })
+    }
+
+    pub(super) fn link(&mut self, view: View) {
+        let rank = view.rank_of(self.id);
+        self.ranks.extend(rank.map(|rank| (view.number, rank)));
+        self.open(&view, rank);
+        let Some(plan) = self.plan() else {
+            return;
+        };
+        self.unconfirmed = (0..view.size())
+            .filter(|member| Some(*member) != rank)
+            .collect();
+        let (meter, events) = (self.meter.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = exchange::link(plan, view.members, &meter, &events).await;
+            let view = view.number;
+            let _driver_is_gone = events.send(Input::Linked { view, result }).await;
+        });
+    }
+
+    pub(super) fn fetch(&self, view: ViewNumber, address: String, at_least: Step) {
+        let source = Source {
+            run: self.facts.run.clone(),
+            address,
+            at_least,
+            bytes: self.facts.replica_bytes,
+            patience: self.facts.lease,
+        };
+        let (meter, events) = (self.meter.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let result = exchange::fetch(source, &meter).await;
+            let _driver_is_gone = events.send(Input::Snapshot { view, result }).await;
+        });
+    }
+
+    /// Forwards what is held of a step to members that lack it and are still in the view in which it
+    /// was made. One that cannot be reached counts as lost in the view that begins.
+    pub(super) fn supply(&self, step: Step, to: &[Member]) {
+        let (Some(plan), Some((next, _))) = (self.plan(), self.machine.view()) else {
+            return;
+        };
+        for (view, frames) in self.frames.held(step) {
+            let Some(rank) = self.ranks.get(&view).copied() else {
+                continue;
+            };
+            for member in to {
+                let plan = Plan {
+                    view,
+                    rank,
+                    ..plan.clone()
+                };
+                let (frames, address) = (frames.clone(), member.address.clone());
+                let (meter, events) = (self.meter.clone(), self.events.clone());
+                let (number, lost) = (next.number, next.rank_of(member.node));
+                tokio::spawn(async move {
+                    let done = exchange::supply(plan, frames, &address, &meter).await;
+                    if let (Err(reason), Some(rank)) = (done, lost) {
+                        let lost = Input::PeerLost {
+                            view: number,
+                            rank,
+                            reason,
+                        };
+                        let _driver_is_gone = events.send(lost).await;
+                    }
+                });
+            }
+        }
+    }
+
+    /// The trainer ends only after the driver, or after it has reported a failure.
+    pub(super) fn order(&mut self, order: Order) {
+        if self
+            .trainer
+            .as_ref()
+            .is_none_or(|trainer| trainer.send(order).is_err())
+        {
+            tracing::debug!("the trainer takes no more orders");
+        }
+    }
+
+    /// Words that cannot be said are not lost on anybody: the session is over, and its end is
+    /// reported by the task that listens to it.
+    pub(super) fn say(&mut self, words: NodeWords) {
+        if let Err(reason) = self.session.say(words) {
+            tracing::debug!(reason, "not said");
+        }
+    }
+
+    /// Sends the metrics collected so far.
+    pub(super) fn report(&mut self) {
+        if let Some(reports) = self.telemetry.take() {
+            self.say(NodeWords::Reports(reports));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Everything that the driver hears.
+
+use bytes::Bytes;
+use ecq_cluster::{
+    Digest, Evaluation, Failure, FrameKey, Rank, Step, StepReport, ToNode, ViewNumber,
+};
+
+use crate::error::NodeError;
+use crate::exchange::{Broadcast, Snapshot, Wanted};
+use crate::workload::Workload;
+
+/// Everything that the driver hears.
+pub(crate) enum Input {
+    /// The coordinator spoke.
+    Said(ToNode),
+    /// The session broke.
+    SessionLost(String),
+    /// Data and replica are ready, or are not to be had.
+    Prepared(Box<Result<Workload, NodeError>>),
+    /// Streams to the others are open, or one cannot be opened.
+    Linked {
+        view: ViewNumber,
+        result: Result<Broadcast, (Rank, String)>,
+    },
+    /// A member has opened its stream to this node, which follows the view.
+    Opened {
+        view: ViewNumber,
+        rank: Rank,
+        first: Step,
+    },
+    /// Somebody who follows the view asks for a snapshot.
+    Wanted(Wanted),
+    /// The snapshot that was asked for.
+    Snapshot {
+        view: ViewNumber,
+        result: Result<Snapshot, String>,
+    },
+    /// A frame of another member.
+    Frame(FrameKey, Bytes),
+    /// A stream from or to another member broke.
+    PeerLost {
+        view: ViewNumber,
+        rank: Rank,
+        reason: String,
+    },
+    /// A member has received all of the stream to it, which has ended.
+    Received { view: ViewNumber, rank: Rank },
+    /// The own contribution is on its way.
+    Contributed {
+        view: ViewNumber,
+        step: Step,
+        rank: Rank,
+        frames: Vec<Bytes>,
+    },
+    /// A step is applied; with a report if this node has contributed.
+    Applied {
+        step: Step,
+        digest: Option<Digest>,
+        report: Option<StepReport>,
+    },
+    /// The model on the test split.
+    Evaluated(Evaluation),
+    /// The final model, packed.
+    Packed(Bytes),
+    /// The coordinator has the model, or will not.
+    Delivered(Result<(), String>),
+    /// The trainer cannot go on.
+    Failed(Failure),
+}

@@ -1,0 +1,38 @@
+//! What the driver asks of the trainer, in order.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use ecq_cluster::{Rank, Step, View};
+
+use crate::exchange::{Broadcast, Observer, Snapshot, Wanted};
+
+/// What the driver asks of the trainer, in order.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Take back what is computed and not applied; train in this view from here on.
+    Enter {
+        view: View,
+        rank: Rank,
+        broadcast: Broadcast,
+    },
+    /// Take over another member's replica.
+    Adopt(Snapshot),
+    /// Send contributions to this node too.
+    Stream(Observer),
+    /// Give a snapshot when it is late enough.
+    Give(Wanted),
+    /// Compute, encode and broadcast the contribution to this step.
+    Compute(Step),
+    /// Apply this step.
+    Apply {
+        step: Step,
+        digest: bool,
+        /// Number of members that contribute.
+        members: u32,
+        /// All members' frames by (rank, bucket).
+        frames: BTreeMap<(Rank, u32), Bytes>,
+    },
+    /// Evaluate the final model and pack it up.
+    Finish,
+}
