@@ -149,6 +149,25 @@ fn whoever_is_killed_the_others_go_on() {
     }
 }
 
+/// T20: kills, freezes and departures at random moments, and whoever ends is started again.
+#[test]
+fn whatever_strikes_a_run_comes_through() {
+    let dir = directory();
+    let chaos = ["--chaos", "kill=0.4,freeze=0.2,leave=0.2,seed=5"];
+    let launch = [
+        "launch",
+        "-n",
+        "4",
+        "--steps",
+        "15000",
+        "--global-batch",
+        "64",
+    ];
+    let ended = harness::ecq(dir.path(), &[&launch[..], &RUN, &chaos].concat());
+    assert!(ended.stderr.contains("chaos: "), "{}", ended.stderr);
+    is_its_history(&ended, dir.path(), 2, 15_000, Some(64));
+}
+
 /// A coordinator and nodes by hand, in a directory of their own.
 struct Cluster {
     dir: tempfile::TempDir,

@@ -11,6 +11,7 @@ use clap::{
 use ecq_quant::CodecSpec;
 
 use crate::exit::{Failed, TABLE};
+use crate::launch::ChaosSpec;
 use crate::options::{Resolved, RunOptions};
 
 /// Distributed training with quantized gradient communication.
@@ -115,6 +116,10 @@ pub struct LaunchArgs {
     /// The run.
     #[command(flatten)]
     pub run: RunArgs,
+    /// Inject faults on purpose: the chance of each a node and second, such as
+    /// kill=0.02,freeze=0.01,leave=0.01,seed=7; who ends is started again
+    #[arg(long, value_name = "FAULTS", help_heading = "Options")]
+    pub chaos: Option<ChaosSpec>,
 }
 
 /// `ecq coordinator`.

@@ -2,6 +2,7 @@
 //! that was applied last, which others may lack when the view changes.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
 use ecq_cluster::{FrameKey, Rank, Step, ViewNumber};
@@ -11,9 +12,15 @@ use ecq_cluster::{FrameKey, Rank, Step, ViewNumber};
 pub(crate) struct Frames(BTreeMap<FrameKey, Bytes>);
 
 impl Frames {
-    /// Holds a frame; the first with its identity counts.
-    pub(crate) fn insert(&mut self, key: FrameKey, frame: Bytes) {
-        self.0.entry(key).or_insert(frame);
+    /// Holds a frame; the first with its identity counts. Says whether this is it.
+    pub(crate) fn insert(&mut self, key: FrameKey, frame: Bytes) -> bool {
+        match self.0.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(frame);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
     }
 
     pub(crate) fn remove(&mut self, key: FrameKey) {
@@ -62,7 +69,7 @@ mod tests {
         for (view, step, rank) in [(1, 4, 0), (1, 4, 1), (1, 5, 1), (2, 5, 0)] {
             frames.insert(key(view, step, rank), Bytes::from(vec![rank as u8]));
         }
-        frames.insert(key(1, 4, 1), Bytes::from_static(b"another"));
+        assert!(!frames.insert(key(1, 4, 1), Bytes::from_static(b"another")));
         let ranks = |found: BTreeMap<(Rank, u32), Bytes>| -> Vec<Rank> {
             found.keys().map(|(rank, _)| *rank).collect()
         };

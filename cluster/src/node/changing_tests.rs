@@ -61,7 +61,11 @@ fn who_is_behind_applies_what_the_next_view_needs_first() {
     let commands = bench.handle(Event::Frame(last));
     assert_eq!(
         commands,
-        [Command::Keep(last), apply(0, false), Command::Link(view)]
+        [
+            Command::Keep(last),
+            apply_of(3, 0, false),
+            Command::Link(view)
+        ]
     );
 }
 

@@ -19,7 +19,7 @@ fn a_step_is_applied_when_all_contributions_are_there_whatever_came_last() {
             commands.extend(bench.handle(contributed(0)));
         }
         let keep = Command::Keep(frames[3]);
-        assert_eq!(commands, [keep, apply(0, false), Command::Compute(1)]);
+        assert_eq!(commands, [keep, apply_of(3, 0, false), Command::Compute(1)]);
     }
 }
 

@@ -141,6 +141,8 @@ pub enum Command {
     Apply {
         /// The view whose members contribute.
         view: ViewNumber,
+        /// How many they are.
+        members: u32,
         /// The step.
         step: Step,
         /// Whether the digest of the replica after it is wanted.

@@ -253,8 +253,12 @@ impl Node {
             place.computing = false;
             let last = step + 1 == self.steps;
             let digest = last || (step + 1).is_multiple_of(self.digest_every);
-            let view = place.view.number;
-            out.push(Command::Apply { view, step, digest });
+            out.push(Command::Apply {
+                view: place.view.number,
+                members: place.view.size(),
+                step,
+                digest,
+            });
             match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Training(place) if last => self.phase = Phase::Finishing(place),
                 Phase::Training(mut place) => {

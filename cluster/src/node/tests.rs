@@ -151,8 +151,14 @@ fn prepared_event() -> Event {
 }
 
 fn apply(step: Step, digest: bool) -> Command {
+    apply_of(2, step, digest)
+}
+
+/// The same in a view of so many members.
+fn apply_of(members: u32, step: Step, digest: bool) -> Command {
     Command::Apply {
         view: 1,
+        members,
         step,
         digest,
     }
@@ -183,10 +189,10 @@ fn digests_are_wanted_as_often_as_the_run_says_and_at_the_end() {
 fn alone_a_node_trains_and_finishes() {
     let mut bench = Bench::training(0, 1);
     let commands = bench.handle(contributed(0));
-    assert_eq!(commands, [apply(0, false), Command::Compute(1)]);
+    assert_eq!(commands, [apply_of(1, 0, false), Command::Compute(1)]);
     let (step, digest) = (0, None);
     assert!(bench.handle(Event::Applied { step, digest }).is_empty());
-    assert_eq!(bench.handle(contributed(1)), [apply(1, true)]);
+    assert_eq!(bench.handle(contributed(1)), [apply_of(1, 1, true)]);
     let digest = Digest([3; 32]);
     let applied = Event::Applied {
         step: 1,

@@ -105,7 +105,9 @@ impl World<'_> {
                         _ => {}
                     }
                 }
-                Command::Apply { view, step, digest } => {
+                Command::Apply {
+                    view, step, digest, ..
+                } => {
                     let process = self.processes.get_mut(&node);
                     let frames = process.map_or_else(Vec::new, |process| process.take(view, step));
                     self.order(

@@ -103,7 +103,12 @@ impl Child {
             // Ctrl-C goes to the launcher alone, which ends its children in order.
             .process_group(0)
             .kill_on_drop(true);
-        let log = File::create(place.logs.join(format!("{log}.log"))).map_err(failed)?;
+        // A node that is started again goes on in its log.
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(place.logs.join(format!("{log}.log")))
+            .map_err(failed)?;
         let mut process = command.spawn().map_err(failed)?;
         let lifeline = process.stdin.take();
         let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
@@ -121,6 +126,11 @@ impl Child {
             lifeline,
             streams,
         })
+    }
+
+    /// The node's rank and its process.
+    pub(super) fn node_process(&self) -> Option<(Rank, u32)> {
+        Some((self.name.parse().ok()?, self.process.id()?))
     }
 
     /// Waits for the child's end; `release` closes its lifeline.
@@ -145,6 +155,11 @@ impl Child {
 }
 
 impl Ended {
+    /// The rank of a node.
+    pub(super) fn rank(&self) -> Option<Rank> {
+        self.name.parse().ok()
+    }
+
     pub(super) fn is_coordinator(&self) -> bool {
         self.name == COORDINATOR
     }

@@ -1,12 +1,15 @@
 //! `ecq launch`: a coordinator and nodes as processes on this machine.
 
+mod chaos;
 mod child;
 mod output;
 mod progress;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ecq_cluster::Rank;
 use ecq_coordinator::Summary;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +21,8 @@ use crate::options::Resolved;
 use crate::preflight;
 use crate::stop::Stop;
 
+use chaos::Chaos;
+pub use chaos::ChaosSpec;
 use child::{Child, Ended, Place};
 use output::Output;
 
@@ -29,7 +34,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) async fn command(args: LaunchArgs, logs: LogFormat) -> Result<(), Failed> {
     let resolved = args.run.resolve()?;
     let stop = Stop::on_signals()?;
-    let summary = run(&resolved, &stop, Some(logs)).await?;
+    let summary = run(&resolved, &stop, Some(logs), args.chaos).await?;
     if !args.run.json {
         // Where to find everything, after the children's last lines.
         tracing::info!("the run is in {}", resolved.run_dir.display());
@@ -46,10 +51,13 @@ pub(crate) async fn run(
     resolved: &Resolved,
     stop: &Stop,
     shown: Option<LogFormat>,
+    chaos: Option<ChaosSpec>,
 ) -> Result<Summary, Failed> {
     preflight::data(&resolved.config)?;
     let logs = prepare(&resolved.run_dir)?;
     let mut children = Children::default();
+    let lease = Duration::from_millis(resolved.config.lease());
+    children.chaos = chaos.map(|spec| Chaos::new(spec, lease));
     let outcome = cluster(resolved, &logs, stop, shown, &mut children).await;
     children.end(stop).await;
     if let Some(failed) = stop.cause() {
@@ -101,14 +109,20 @@ async fn cluster(
     children.watch(coordinator);
     let address = tokio::select! {
         address = address => address.map_err(|_| Failed::new(Code::Internal, "no address"))?,
-        () = children.settle(stop) => return Ok(()),
+        settled = children.settle(stop, |_| Ok(None)) => return settled,
     };
     for rank in 0..config.nodes {
         children.watch(Child::node(config, rank, &address, &place)?);
     }
     let begun = children.begun.clone();
-    let progress = tokio::spawn(progress::follow(address, output.clone(), begun));
-    children.settle(stop).await;
+    let progress = tokio::spawn(progress::follow(address.clone(), output.clone(), begun));
+    let settled = children.settle(stop, |rank| {
+        Child::node(config, rank, &address, &place).map(Some)
+    });
+    settled.await?;
+    if let Some(chaos) = &children.chaos {
+        tracing::info!("chaos: {} in all", chaos.tally);
+    }
     // The last status came before the coordinator's end: it only has to be read.
     let _progress_is_a_courtesy = tokio::time::timeout(COURTESY, progress).await;
     output.finish();
@@ -133,31 +147,59 @@ struct Children {
     begun: CancellationToken,
     /// Whether the run has completed.
     completed: bool,
+    /// The processes of nodes that run.
+    nodes: BTreeMap<Rank, u32>,
+    /// Whoever injects faults.
+    chaos: Option<Chaos>,
     /// The failure that counts so far, with its weight.
     failure: Option<(u8, Failed)>,
 }
 
 impl Children {
     fn watch(&mut self, child: Child) {
+        self.nodes.extend(child.node_process());
         self.running.spawn(child.wait(self.release.clone()));
     }
 
     /// Waits until all have ended, or it is time to stop: because somebody says so, the coordinator
     /// has failed, or a node has before training began. Later the others go on without it.
-    async fn settle(&mut self, stop: &Stop) {
+    ///
+    /// Whom chaos has ended `start` starts again.
+    async fn settle(
+        &mut self,
+        stop: &Stop,
+        start: impl Fn(Rank) -> Result<Option<Child>, Failed>,
+    ) -> Result<(), Failed> {
+        let mut strikes = tokio::time::interval(chaos::INTERVAL);
         loop {
             let ended = tokio::select! {
                 ended = self.running.join_next() => ended,
-                () = stop.token.cancelled() => return,
+                _ = strikes.tick(), if self.chaos.is_some() => {
+                    for rank in self.strike() {
+                        if let Some(child) = start(rank)? {
+                            self.watch(child);
+                        }
+                    }
+                    continue;
+                }
+                () = stop.token.cancelled() => return Ok(()),
             };
             let is_coordinator = match ended {
-                None => return,
+                None => return Ok(()),
                 Some(ended) => self.note(ended),
             };
             if self.failure.is_some() && (is_coordinator || !self.begun.is_cancelled()) {
-                return;
+                return Ok(());
+            }
+            if self.completed && self.chaos.is_some() {
+                return Ok(()); // Who is on the way back need not arrive.
             }
         }
+    }
+
+    fn strike(&mut self) -> Vec<Rank> {
+        let chaos = self.chaos.as_mut().filter(|_| self.begun.is_cancelled());
+        chaos.map_or_else(Vec::new, |chaos| chaos.strike(Instant::now(), &self.nodes))
     }
 
     /// Ends whoever is left: in order within the grace time, else by force.
@@ -188,7 +230,12 @@ impl Children {
             return false;
         };
         let is_coordinator = ended.is_coordinator();
-        let Some(failed) = ended.failure() else {
+        let struck = ended.rank().is_some_and(|rank| {
+            self.nodes.remove(&rank);
+            let chaos = self.chaos.as_mut();
+            chaos.is_some_and(|chaos| chaos.has_struck(Instant::now(), rank))
+        });
+        let Some(failed) = ended.failure().filter(|_| !struck) else {
             self.completed |= is_coordinator;
             return is_coordinator;
         };

@@ -1,7 +1,7 @@
 //! What the machine commands, carried out: streams, snapshots, orders for the trainer.
 
 use ecq_cluster::node::{Command, Ending};
-use ecq_cluster::{Member, Rank, RunConfig, Step, ToCoordinator, Verdict, View, ViewNumber};
+use ecq_cluster::{Member, Rank, RunConfig, Step, ToCoordinator, View, ViewNumber};
 use ecq_proto::NodeWords;
 
 use super::{Driver, Input};
@@ -49,16 +49,18 @@ impl Driver {
                 Command::Keep(_) => {}
                 Command::Drop(key, verdict) => {
                     tracing::debug!(?key, ?verdict, "a frame does not count");
-                    if matches!(
-                        verdict,
-                        Verdict::Foreign | Verdict::Unknown | Verdict::Early
-                    ) {
+                    // The own ones come back from a member that forwards all that it holds of a step.
+                    if let Some(key) = self.arrived.take_if(|arrived| *arrived == key) {
                         self.frames.remove(key);
                     }
                 }
-                Command::Apply { view, step, digest } => {
+                Command::Apply {
+                    view,
+                    members,
+                    step,
+                    digest,
+                } => {
                     let frames = self.frames.of_step(view, step);
-                    let members = frames.keys().map(|(rank, _)| rank + 1).max().unwrap_or(0);
                     self.order(Order::Apply {
                         step,
                         digest,

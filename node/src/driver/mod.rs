@@ -60,6 +60,8 @@ pub(crate) struct Driver {
     facts: Facts,
     trainer: Option<orders::Sender<Order>>,
     frames: Frames,
+    /// The frame that the machine judges, unless one with its identity was held already.
+    arrived: Option<FrameKey>,
     /// Members that have not confirmed our last contribution.
     unconfirmed: BTreeSet<Rank>,
     /// The last step's end, held back until all have: only then are its bytes counted.
@@ -113,6 +115,7 @@ impl Driver {
             facts: Facts::default(),
             trainer: None,
             frames: Frames::default(),
+            arrived: None,
             unconfirmed: BTreeSet::new(),
             last_step: None,
             snapshot: None,
@@ -195,7 +198,7 @@ impl Driver {
                 result: Err(reason),
             } => Event::NotFetched { view, reason },
             Input::Frame(key, frame) => {
-                self.frames.insert(key, frame);
+                self.arrived = self.frames.insert(key, frame).then_some(key);
                 Event::Frame(key)
             }
             Input::PeerLost { view, rank, reason } => {

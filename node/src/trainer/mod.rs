@@ -286,6 +286,11 @@ impl Trainer {
         frames: &BTreeMap<(Rank, u32), Bytes>,
     ) -> Result<Vec<Input>, Failure> {
         let complete = Instant::now();
+        let (held, needed) = (frames.len(), members as usize * self.workload.buckets.len());
+        if held != needed {
+            let text = format!("step {step} has {held} frames where it needs {needed}");
+            return Err(Failure::Fault(text));
+        }
         let of_bucket = |bucket: u32| -> BucketFrames<'_> {
             let frame = |rank| frames.get(&(rank, bucket)).map(|frame| (rank, frame));
             (0..members)

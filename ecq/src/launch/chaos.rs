@@ -1,0 +1,240 @@
+//! Faults on purpose: `ecq launch --chaos kill=0.02,freeze=0.01,leave=0.01,seed=7`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use ecq_cluster::Rank;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How often faults are drawn.
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
+/// How long a node that has ended is away.
+const AWAY: Duration = Duration::from_millis(500);
+/// How long a node has to come back before it can be struck again.
+const RECOVERY: Duration = Duration::from_secs(3);
+
+/// How often faults strike: the chance of each, a node and second.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ChaosSpec {
+    /// SIGKILL, and the node is started again.
+    kill: f64,
+    /// SIGSTOP for up to two leases.
+    freeze: f64,
+    /// SIGTERM, and the node is started again.
+    leave: f64,
+    seed: u64,
+}
+
+/// A text that is no such specification.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{0}; expected such as kill=0.02,freeze=0.01,leave=0.01,seed=7 (chances a node and second)"
+)]
+pub struct ChaosError(String);
+
+impl FromStr for ChaosSpec {
+    type Err = ChaosError;
+
+    fn from_str(text: &str) -> Result<Self, ChaosError> {
+        let mut spec = Self::default();
+        for part in text.split(',') {
+            let (key, value) = part
+                .split_once('=')
+                .ok_or_else(|| ChaosError(format!("{part:?} is no key=value")))?;
+            let wrong = || ChaosError(format!("{key}={value:?} is out of its range"));
+            let chance = || -> Result<f64, ChaosError> {
+                let chance = value.parse().ok();
+                chance
+                    .filter(|chance| (0.0..=1.0).contains(chance))
+                    .ok_or_else(wrong)
+            };
+            match key {
+                "kill" => spec.kill = chance()?,
+                "freeze" => spec.freeze = chance()?,
+                "leave" => spec.leave = chance()?,
+                "seed" => spec.seed = value.parse().map_err(|_| wrong())?,
+                "coordinator" => {
+                    let text = "a coordinator that ends takes the run along";
+                    return Err(ChaosError(text.to_owned()));
+                }
+                _ => return Err(ChaosError(format!("there is no fault {key:?}"))),
+            }
+        }
+        Ok(spec)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Kill,
+    Freeze,
+    Leave,
+}
+
+/// What has been done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    kills: u32,
+    freezes: u32,
+    leaves: u32,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            kills,
+            freezes,
+            leaves,
+        } = self;
+        write!(f, "{kills} kills, {freezes} freezes, {leaves} leaves")
+    }
+}
+
+/// Whoever strikes.
+pub(super) struct Chaos {
+    spec: ChaosSpec,
+    random: ChaCha8Rng,
+    lease: Duration,
+    /// Nodes that have been struck, and until when they are left alone.
+    down: BTreeMap<Rank, Instant>,
+    frozen: Vec<(Instant, Pid)>,
+    away: Vec<(Instant, Rank)>,
+    pub(super) tally: Tally,
+}
+
+impl Chaos {
+    pub(super) fn new(spec: ChaosSpec, lease: Duration) -> Self {
+        Self {
+            spec,
+            random: ChaCha8Rng::seed_from_u64(spec.seed),
+            lease,
+            down: BTreeMap::new(),
+            frozen: Vec::new(),
+            away: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// Thaws whose time has come, strikes among the `nodes`, and says which to start again. At least one
+    /// node is always left alone: with the last one the run would end.
+    pub(super) fn strike(&mut self, now: Instant, nodes: &BTreeMap<Rank, u32>) -> Vec<Rank> {
+        for (_, pid) in self.frozen.extract_if(.., |(until, _)| *until <= now) {
+            let _gone_meanwhile = kill_process(pid, Signal::CONT);
+        }
+        self.down.retain(|_, until| *until > now);
+        for (rank, pid) in nodes {
+            let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) else {
+                continue;
+            };
+            let standing = nodes.keys().filter(|rank| !self.down.contains_key(rank));
+            if standing.count() < 2 || self.down.contains_key(rank) {
+                continue;
+            }
+            if let Some(fault) = self.draw() {
+                self.hit(now, *rank, pid, fault);
+            }
+        }
+        let back = self.away.extract_if(.., |(until, _)| *until <= now);
+        back.map(|(_, rank)| rank).collect()
+    }
+
+    fn hit(&mut self, now: Instant, rank: Rank, pid: Pid, fault: Fault) {
+        let (signal, time) = match fault {
+            Fault::Kill => (Signal::KILL, AWAY),
+            Fault::Leave => (Signal::TERM, AWAY),
+            Fault::Freeze => (Signal::STOP, self.lease.mul_f64(2.0 * self.uniform())),
+        };
+        if kill_process(pid, signal).is_err() {
+            return; // It has ended by itself.
+        }
+        match fault {
+            Fault::Kill => self.tally.kills += 1,
+            Fault::Leave => self.tally.leaves += 1,
+            Fault::Freeze => {
+                self.tally.freezes += 1;
+                self.frozen.push((now + time, pid));
+            }
+        }
+        tracing::info!("chaos: {fault:?} node {rank} (so far {})", self.tally);
+        self.down.insert(rank, now + time + self.lease + RECOVERY);
+    }
+
+    /// Whether a node that has ended was struck; it is then started again in a while.
+    pub(super) fn has_struck(&mut self, now: Instant, rank: Rank) -> bool {
+        let struck = self.down.contains_key(&rank);
+        if struck {
+            self.away.push((now + AWAY, rank));
+        }
+        struck
+    }
+
+    fn draw(&mut self) -> Option<Fault> {
+        let mut chance = self.uniform() / INTERVAL.as_secs_f64();
+        for (fault, rate) in [
+            (Fault::Kill, self.spec.kill),
+            (Fault::Freeze, self.spec.freeze),
+            (Fault::Leave, self.spec.leave),
+        ] {
+            if chance < rate {
+                return Some(fault);
+            }
+            chance -= rate;
+        }
+        None
+    }
+
+    fn uniform(&mut self) -> f64 {
+        f64::from(self.random.next_u32()) / 4_294_967_296.0
+    }
+}
+
+impl Drop for Chaos {
+    fn drop(&mut self) {
+        for (_, pid) in &self.frozen {
+            let _gone_meanwhile = kill_process(*pid, Signal::CONT);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn specifications_are_read_and_others_refused() {
+        let spec: ChaosSpec = "kill=0.5,leave=1,seed=7".parse().expect("it is one");
+        let expected = ChaosSpec {
+            kill: 0.5,
+            freeze: 0.0,
+            leave: 1.0,
+            seed: 7,
+        };
+        assert_eq!(spec, expected);
+        for (text, part) in [
+            ("kill", "no key=value"),
+            ("kill=2", "out of its range"),
+            ("kill=NaN", "out of its range"),
+            ("burn=0.1", "no fault \"burn\""),
+            ("coordinator=0.1", "takes the run along"),
+        ] {
+            let error = text.parse::<ChaosSpec>().expect_err(text).to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn faults_are_drawn_as_often_as_they_should_be() {
+        let spec = "kill=0.2,freeze=0.1,seed=3".parse().expect("it is one");
+        let mut chaos = Chaos::new(spec, Duration::from_secs(1));
+        let draws: Vec<Option<Fault>> = (0..100_000).map(|_| chaos.draw()).collect();
+        let count = |fault| draws.iter().filter(|drawn| **drawn == fault).count() as f64;
+        // Ten draws a second.
+        assert!((count(Some(Fault::Kill)) / 2000.0 - 1.0).abs() < 0.1);
+        assert!((count(Some(Fault::Freeze)) / 1000.0 - 1.0).abs() < 0.15);
+        assert_eq!(count(Some(Fault::Leave)), 0.0);
+    }
+}
