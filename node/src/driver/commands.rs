@@ -1,5 +1,7 @@
 //! What the machine commands, carried out: streams, snapshots, orders for the trainer.
 
+use std::time::Duration;
+
 use ecq_cluster::node::{Command, Ending};
 use ecq_cluster::{Member, Rank, RunConfig, Step, ToCoordinator, View, ViewNumber};
 use ecq_proto::NodeWords;
@@ -9,6 +11,9 @@ use crate::error::NodeError;
 use crate::exchange::{self, Gate, Plan, Source};
 use crate::trainer::Order;
 use crate::workload::Workload;
+
+/// How long a node that follows waits before it asks the next member for a snapshot.
+const RETRY: Duration = Duration::from_millis(200);
 
 impl Driver {
     /// Carries out the machine's commands; returns how it ended, if it did.
@@ -140,6 +145,10 @@ impl Driver {
         let (meter, events) = (self.meter.clone(), self.events.clone());
         tokio::spawn(async move {
             let result = exchange::fetch(source, &meter).await;
+            if result.is_err() {
+                // The next member is asked, but not in a hurry.
+                tokio::time::sleep(RETRY).await;
+            }
             let _driver_is_gone = events.send(Input::Snapshot { view, result }).await;
         });
     }

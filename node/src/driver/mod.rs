@@ -339,6 +339,7 @@ impl Driver {
     async fn conclude(self, result: Result<Step, Ending>) -> Result<Report, NodeError> {
         let rank = self.machine.view().and_then(|(_, rank)| rank);
         self.session.close().await;
+        self.incoming.close().await;
         match result {
             Ok(steps) => {
                 let digest = self.digest;

@@ -297,6 +297,54 @@ async fn who_follows_gets_whole_contributions_from_the_first_that_was_announced(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_cannot_keep_up_learns_that_its_stream_ended_and_holds_nobody_up() {
+    let Pair {
+        mut arrivals,
+        mut sender,
+        _receiver,
+        ..
+    } = pair().await;
+    // It takes the stream, but nothing reads what comes of it.
+    let (follower, mut follows, address) = listen().await;
+    follower.open(Gate {
+        rank: None,
+        ..gate()
+    });
+    let to = Member { node: 3, address };
+    sender.add(stream_to(plan(1), to, 0, &Meter::default()));
+    let frame = Bytes::from(vec![7; FRAME_BYTES]);
+    let sending = std::thread::spawn(move || {
+        for step in 0..200 {
+            sender.send(step, 0, &frame);
+        }
+        sender
+    });
+    for step in 0..200 {
+        let Input::Frame(key, _) = next(&mut arrivals).await else {
+            panic!("the member gets every frame")
+        };
+        assert_eq!(key.step, step);
+    }
+    let _sender = sending.join().expect("nobody waits for who follows");
+    loop {
+        match next(&mut follows).await {
+            Input::PeerLost { rank: 0, .. } => break,
+            Input::Opened { .. } | Input::Frame(..) => {}
+            _ => panic!("nothing else comes"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_closed_server_leaves_its_address_to_the_next() {
+    for _ in 0..20 {
+        let (incoming, _arrivals, address) = listen().await;
+        incoming.close().await;
+        TcpListener::bind(&address).await.expect("it is free");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_member_lacks_is_forwarded_in_its_owners_name() {
     let (receiver, mut arrivals, address) = listen().await;
     receiver.open(Gate {

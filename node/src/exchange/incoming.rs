@@ -8,6 +8,7 @@ use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
 use ecq_proto::v1::{FrameChunk, Opening, Received, SnapshotChunk, SnapshotRequest};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ pub(crate) struct Incoming {
     address: SocketAddr,
     gate: watch::Sender<Option<Gate>>,
     stop: CancellationToken,
+    serving: JoinHandle<()>,
 }
 
 impl Incoming {
@@ -69,7 +71,7 @@ impl Incoming {
                 events,
             }));
         let stopped = stop.clone();
-        tokio::spawn(async move {
+        let serving = tokio::spawn(async move {
             let serving = server.serve_with_incoming(streams);
             tokio::select! {
                 result = serving => if let Err(error) = result {
@@ -82,12 +84,19 @@ impl Incoming {
             address,
             gate,
             stop,
+            serving,
         })
     }
 
     /// The address listened on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Stops listening; returns when the address is free again.
+    pub(crate) async fn close(mut self) {
+        self.stop.cancel();
+        let _it_is_over_either_way = (&mut self.serving).await;
     }
 
     /// Lets frames of the view in.
@@ -135,15 +144,22 @@ impl Exchange for Service {
             let opened = Input::Opened { view, rank, first };
             let _driver_is_gone = self.events.send(opened).await;
         }
-        if let Err(status) = self.take(&opening, &gate, &mut chunks).await {
+        let taken = self.take(&opening, &gate, &mut chunks).await;
+        let reason = match &taken {
+            Err(status) => Some(describe(status)),
+            // A member goes on to the end of the view, unless this node could not keep up with it.
+            Ok(()) if gate.rank.is_none() => Some("it sends no more".to_owned()),
+            Ok(()) => None,
+        };
+        if let Some(reason) = reason {
             let lost = Input::PeerLost {
                 view: opening.view,
                 rank: opening.rank,
-                reason: describe(&status),
+                reason,
             };
             let _driver_is_gone = self.events.send(lost).await;
-            return Err(status);
         }
+        taken?;
         // The member has sent all that it had to, and knows from the answer that it is here.
         Ok(Response::new(Received {}))
     }
