@@ -167,6 +167,37 @@ proptest! {
     }
 }
 
+/// A gradient with a mean as large as its noise, as biases and late layers have: what a codec keeps back
+/// must end somewhere.
+#[test]
+fn residuals_stay_bounded_where_gradients_have_a_mean() {
+    let layout = Layout::of_shapes([vec![16, 16]]);
+    let others = [
+        "deadzone:step=3.3",
+        "topk:fraction=0.1",
+        "randomk:fraction=0.1",
+    ];
+    let slow = |codec: &&str| !["topk", "randomk"].contains(codec);
+    for codec in CodecSpec::names().filter(slow).chain(others) {
+        let spec = spec(codec);
+        if spec.gains().is_none() {
+            continue;
+        }
+        let mut encoder = Encoder::new(&spec, &layout, SEED);
+        let ratios: Vec<f64> = (0..600)
+            .map(|step| {
+                let gradient: Vec<f32> = gaussian(step, 256).iter().map(|x| x + 1.0).collect();
+                let stats = encoder.encode(id(step, 0), 1, 0..256, &gradient, &mut Vec::new());
+                stats.residual_norm_squared / stats.gradient_norm_squared
+            })
+            .collect();
+        let mean =
+            |range: Range<usize>| ratios[range.clone()].iter().sum::<f64>() / range.len() as f64;
+        let (middle, end) = (mean(200..300), mean(500..600));
+        assert!(end < 1.5 * middle + 0.1, "{codec}: {middle} grows to {end}");
+    }
+}
+
 /// Frames and residual do not depend on the number of threads, nor on who makes them one by one.
 #[test]
 fn any_number_of_threads_does_the_same() {

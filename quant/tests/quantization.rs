@@ -2,7 +2,7 @@
 
 mod gradients;
 
-use ecq_quant::{Encoder, Layout};
+use ecq_quant::{CodecSpec, Encoder, Layout};
 use gradients::{SEED, decode, encode, gaussian, norm_squared, round_trip, spec};
 use proptest::prelude::*;
 
@@ -74,6 +74,31 @@ fn buckets_of_one_sign_one_value_or_one_element() {
             found.iter().all(|q| *q <= 0.0) && found[598] == -599.0,
             "{codec}"
         );
+    }
+}
+
+/// T1 for every codec: whatever is alike in a group is sent, and not kept for ever.
+#[test]
+fn groups_of_one_value_reach_the_others_whatever_the_codec() {
+    for codec in CodecSpec::names() {
+        // A selection of one in a hundred takes its time.
+        let codec = match codec {
+            "topk" | "randomk" => format!("{codec}:fraction=0.25"),
+            other => other.to_owned(),
+        };
+        for length in [1, 4, 600] {
+            let spec = spec(&codec);
+            let mut encoder = Encoder::new(&spec, &Layout::new([length]), SEED);
+            let mut sum = vec![0.0; length];
+            const STEPS: u64 = 400;
+            for step in 0..STEPS {
+                let (frame, _) = encode(&mut encoder, step, &vec![-2.5; length]);
+                let found = decode(&spec, step, &frame, length);
+                sum.iter_mut().zip(found).for_each(|(sum, q)| *sum += q);
+            }
+            let mean = sum.iter().sum::<f32>() / length as f32 / STEPS as f32;
+            assert!((mean / -2.5 - 1.0).abs() < 0.1, "{codec}, {length}: {mean}");
+        }
     }
 }
 

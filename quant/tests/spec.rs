@@ -82,7 +82,7 @@ fn mistakes_say_what_is_known() {
         ("ecq:norm=l1", "expected linf or l2"),
         (
             "ecq:bucket=0",
-            "expected a number of elements from 1, or tensor",
+            "expected a number of elements from 1 to 2^32 - 1, or tensor",
         ),
         ("ecq:alpha=1.5", "expected a number from 0 to 1"),
         ("ecq:beta=nan", "expected a number from 0 to 1"),

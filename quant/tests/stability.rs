@@ -104,10 +104,9 @@ fn the_guard_acts_where_it_must_and_nowhere_else() {
             .collect::<Vec<_>>()
     };
     assert!(same("ecq") == same("ecq:guard=off"));
-    assert!((0.5..1.0).contains(&LAMBDA_MAX));
 }
 
-/// A quadratic ½ Σ aᵢ wᵢ² with noisy gradients on eight members, condition 100: the loss in the end, in
+/// A quadratic ½ Σ aᵢ wᵢ² with noisy gradients on four members, condition 100: the loss in the end, in
 /// units of the first.
 fn train(codec: &str, steps: u64) -> f64 {
     const D: usize = 1024;

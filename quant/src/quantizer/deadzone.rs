@@ -11,8 +11,10 @@ use crate::simd::{Simd, kernel};
 /// l = ⌊v/(c·rms)⌉ and q(v) = gain · l, with gain = ⟨v, l⟩/⟨l, l⟩ the group's parameter, which
 /// minimises ‖v − q‖².
 ///
-/// Inside error feedback c must stay below 2√3: with a threshold of ½·c·rms beyond √3·rms the residual
-/// fills the dead zone uniformly and nothing is ever sent again.
+/// The step is never so large that the largest value of a group would fall to zero: at most
+/// [`REACH`] times that. Without it, nothing of a group whose values are all alike would ever be sent, and inside
+/// error feedback groups become so: residuals fill the dead zone. With c beyond 2√3 that is what happens to
+/// white gradients too, and only the largest values are sent.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DeadZone {
     /// c, the step in units of the root mean square.
@@ -23,6 +25,9 @@ pub(crate) struct DeadZone {
     /// outliers quickly oscillates under momentum.
     pub(crate) escape: bool,
 }
+
+/// A step is at most so many times the largest value, which is then nearer to level 1 than to 0.
+const REACH: f32 = 1.9;
 
 /// Groups with larger values are sent as zeros: level · gain must remain finite. 2^120.
 const LARGEST: f32 = 1.329_228e36;
@@ -49,7 +54,7 @@ impl DeadZone {
         }
         let mean_square = group.energy / group.values.len() as f64;
         let step = self.step * usable(Scale::of(mean_square.sqrt() as f32))?;
-        let step = usable(Scale::of(step))?;
+        let step = usable(Scale::of(step.min(REACH * group.largest)))?;
         let most = if self.escape {
             LEVEL_MAX
         } else {

@@ -82,7 +82,8 @@ impl Sparse {
             Choice::Top(fraction) => self.top(fraction, group),
             Choice::Beyond(deviations) => {
                 let mean = group.energy / group.values.len() as f64;
-                let threshold = deviations * mean.sqrt() as f32;
+                // At least the largest is sent: a group whose values are all alike would never be.
+                let threshold = (deviations * mean.sqrt() as f32).min(group.largest);
                 for (value, symbol) in group.values.iter().zip(&mut *group.symbols) {
                     let chosen = value.abs() >= threshold && *value != 0.0;
                     *symbol = if chosen { CHOSEN } else { zero };

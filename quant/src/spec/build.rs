@@ -167,6 +167,18 @@ pub(super) fn build(
     entry: &'static Entry,
     settings: Vec<(&'static str, String)>,
 ) -> Result<CodecSpec, SpecError> {
+    let mut settings = settings;
+    if Settings(&settings).number::<f32>("alpha") == 0.0 && entry.alpha == "0" {
+        // Without feedback its other settings mean nothing: one way to say it.
+        let unused = settings
+            .iter_mut()
+            .filter(|(key, _)| matches!(*key, "beta" | "guard"));
+        let defaults = entry.keys().collect::<Vec<_>>();
+        for (key, value) in unused {
+            let default = defaults.iter().find(|(known, _)| known == key);
+            *value = default.map_or("", |(_, default)| default).to_owned();
+        }
+    }
     let of = Settings(&settings);
     check(text, entry.name, &of)?;
     let method = match entry.name {
@@ -212,7 +224,7 @@ fn check(text: &str, name: &str, of: &Settings<'_>) -> Result<(), SpecError> {
             refuse("randomk sends values=fp32 or fp16")
         }
         "deadzone" if of.number::<u8>("levels") > 126 => {
-            refuse("deadzone has at most 126 levels, since the escape takes a symbol")
+            refuse("deadzone has at most 126 levels: one symbol is kept for the escape")
         }
         "fp8" if !matches!(of.text("format"), "e4m3" | "e5m2") => {
             refuse("fp8 has format=e4m3 or e5m2; minifloat has the others")

@@ -12,7 +12,8 @@ Keys:
   bucket     elements that share a scale or a selection; tensor: all of a tensor in a frame
   coding     pack (fixed width), rans (entropy), golomb (gaps; for sparse streams), auto (the smallest)
   bits       none, or a budget in bits an element, scales included: levels (deadzone: the step) are
-             then chosen for each tensor by signal-to-quantization-noise, and given ones not used.
+             then chosen for each tensor by signal-to-quantization-noise, and given ones not used
+             (deadzone: at least 31 levels have symbols).
              The coarsest choice is taken where a budget is below it, which for Gaussian values is
              1.1 bits with norm=linf, 0.3 with norm=l2, 0.6 with deadzone. 2/0.5/1: a budget for the
              first tensor, one for the second, one for each of the others; tensors are those of
@@ -78,7 +79,7 @@ pub(super) fn canonical(key: &'static str, text: &str) -> Result<String, SpecErr
             key,
             text,
             1..=u64::from(u32::MAX),
-            "a number of elements from 1, or tensor",
+            "a number of elements from 1 to 2^32 - 1, or tensor",
         ),
         "norm" => one_of(key, text, &["linf", "l2"], "linf or l2"),
         "coding" => one_of(

@@ -76,7 +76,7 @@ pub(super) const CODECS: &[Entry] = codecs! {
     18 "randomk" "a fraction drawn from the shared seed (Stich et al. 2018)" alpha="1"
         fraction="0.01" values="fp32" bucket="tensor" momentum="0";
     19 "threshold" "what exceeds so many rms of its group (after Strom 2015)" alpha="1"
-        at="3" values="fp32" bucket="tensor" momentum="0" coding="auto";
+        at="1.5" values="fp32" bucket="tensor" momentum="0" coding="auto";
     20 "powersgd" "low-rank factors with warm start (Vogels et al. 2019)" alpha="1"
         rank="2";
 };
