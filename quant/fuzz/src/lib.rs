@@ -92,10 +92,9 @@ pub fn frame(data: &[u8]) {
         let mut decoder = Decoder::new(spec, layout, 7).with_simd(*simd);
         let outcome = decoder.accumulate(&frame, ID, 0..elements, 0.25, &mut sum);
         match &outcome {
-            Ok(()) => assert!(sum.iter().all(|x| x.is_finite() || x.abs() > 1e38)),
+            Ok(()) => assert!(sum.iter().all(|x| x.is_finite())),
             Err(_) => assert!(sum.iter().all(|x| *x == 0.5)),
         }
-        assert!(sum.iter().all(|x| !x.is_nan()));
         let bits: Vec<u32> = sum.iter().map(|x| x.to_bits()).collect();
         let found = (outcome, bits);
         assert!(

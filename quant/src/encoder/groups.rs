@@ -173,6 +173,11 @@ impl Bucket<'_> {
         if !finite {
             return;
         }
+        if known.largest == 0.0 && gains.beta == gains.alpha {
+            // Nothing came in and nothing is left. There may be many such groups.
+            group.residual.fill(0.0);
+            return;
+        }
         let remembered = match group.remembered {
             Some(remembered) => remembered,
             None => remember_group(quantizer, parameters, &mut group, &mut scratch.table),
