@@ -189,7 +189,19 @@ impl Decoder {
             .parameters
             .iter()
             .map(|bytes| f32::from_le_bytes(*bytes));
-        let (mut table, mut escapes, mut width) = (Table::default(), 0, 1);
+        // All pieces have the same escape.
+        let extra = body
+            .pieces
+            .first()
+            .and_then(|piece| piece.quantizer.escape());
+        let mut width = 1;
+        if let Some((_, extra)) = extra {
+            width = extra.width();
+            if !extra.numbers(body.extras).all(f32::is_finite) {
+                return Err(DecodeError::Number("an escape that is not finite"));
+            }
+        }
+        let (mut table, mut escapes) = (Table::default(), 0);
         for Piece { range, quantizer } in &body.pieces {
             let Alphabet { size, .. } = quantizer.alphabet();
             // The largest parameters make the largest values.
@@ -216,14 +228,10 @@ impl Decoder {
             {
                 return Err(DecodeError::Number("a scale that is too large"));
             }
-            if let Some((escape, extra)) = quantizer.escape() {
+            if let Some((escape, _)) = quantizer.escape() {
                 let symbols =
                     &self.scratch.symbols[range.start - bucket.start..range.end - bucket.start];
                 escapes += count_of(self.simd, escape, symbols);
-                width = extra.width();
-                if !extra.numbers(body.extras).all(f32::is_finite) {
-                    return Err(DecodeError::Number("an escape that is not finite"));
-                }
             }
         }
         if escapes != body.extras.len() / width {
