@@ -154,6 +154,48 @@ fn frames_are_near_the_entropy_at_any_density() {
     }
 }
 
+/// Rows of a matrix are alike, and so are their columns: what a model is fitted to must not keep step
+/// with them.
+#[test]
+fn frames_are_near_the_entropy_where_values_have_periods() {
+    let layout = Layout::new([1 << 20]);
+    for (period, factor) in [(4, 8.0), (4, 0.125), (2, 8.0), (8, 0.125), (16, 8.0)] {
+        // Matrices of 1024 columns, in which one head of 64 in a period differs.
+        let values: Vec<f32> = gaussian(5, 1 << 20)
+            .into_iter()
+            .enumerate()
+            .map(|(i, v)| v * if i / 64 % period == 0 { factor } else { 1.0 })
+            .collect();
+        for text in [
+            "ecq",
+            "ecq:levels=1",
+            "int8",
+            "natural",
+            "deadzone",
+            "nuqsgd",
+            "sign",
+            "minifloat",
+            "qsgd:levels=20,bucket=tensor",
+            "topk:fraction=0.05,values=sign",
+        ] {
+            let spec = spec(text);
+            let (frame, stats) = encode(&mut Encoder::new(&spec, &layout, SEED), 0, &values);
+            let mut decoder = Decoder::new(&spec, &layout, SEED);
+            let mut sum = vec![0.0; values.len()];
+            decoder
+                .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut sum)
+                .expect("it decodes");
+            let numbers = (stats.scale_bytes + stats.number_bytes) as f64;
+            let least = entropy_bytes(decoder.symbols()) + numbers;
+            let ratio = frame.len() as f64 / least;
+            assert!(
+                ratio <= 1.02,
+                "{text}, one in {period} by {factor}: {ratio:.4}"
+            );
+        }
+    }
+}
+
 /// Small tensors never grow by more than a few bytes over plain packing.
 #[test]
 fn small_frames_are_no_larger_than_packed_ones() {

@@ -31,12 +31,15 @@ pub(super) struct Histogram {
 
 impl Histogram {
     /// Counts all of a short stream, and one run of 64 in four of a long one: beyond some 2¹⁶ counts
-    /// a model gets no better.
+    /// a model gets no better. Which of the four is drawn: gradients of matrices have periods.
     pub(super) fn of(bytes: &[u8]) -> Self {
         let every = if bytes.len() >= 1 << 16 { 4 } else { 1 };
         // Four histograms, because equal neighbours would wait for each other's count.
         let mut lanes = [[0_u32; 256]; 4];
-        for run in bytes.chunks(64).step_by(every) {
+        for (i, runs) in (0_u32..).zip(bytes.chunks(64 * every)) {
+            // The last runs are fewer: one of those that there are.
+            let place = drawn(i) % runs.len().div_ceil(64);
+            let run = runs.chunks(64).nth(place).unwrap_or_default();
             let quads = run.as_chunks::<4>();
             for quad in quads.0 {
                 for (lane, byte) in lanes.iter_mut().zip(quad) {
@@ -90,6 +93,14 @@ impl Histogram {
             .sum::<u64>();
         (cost * u64::from(self.every)) >> (8 + 3)
     }
+}
+
+/// Pseudo-random, of the index alone.
+fn drawn(index: u32) -> usize {
+    let mut x = index.wrapping_mul(0x9e37_79b9);
+    x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
+    x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);
+    (x ^ x >> 16) as usize
 }
 
 /// log₂ with eight fractional bits, by squaring: the same on every machine.
