@@ -71,10 +71,8 @@ impl Coordinator {
         }
         let (view, change) = (view.clone(), change.clone());
         self.history.push(view.clone());
-        if change
-            .decide()
-            .is_none_or(|decision| decision.members.len() < view.members.len())
-        {
+        let present = |member: &Member| self.seats.get(member.node).is_some();
+        if !view.members.iter().all(present) {
             // Somebody was lost meanwhile.
             self.phase = Phase::Changing(view, change);
             return self.decide(out);

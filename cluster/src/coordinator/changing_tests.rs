@@ -95,6 +95,29 @@ fn whoever_is_lost_during_a_change_is_left_out_of_it() {
     assert_eq!(commands, [install(12, &view)]);
 }
 
+/// The simulator found this: as many go on as were to, but they are others.
+#[test]
+fn a_view_whose_only_member_is_lost_while_it_is_stored_is_not_announced() {
+    let (mut bench, _) = Bench::training(2);
+    bench.handle(Event::Disconnected(11));
+    bench.says(10, frozen(1, 5));
+    bench.handle(Event::Persisted(2));
+    bench.says(20, hello(None));
+    bench.prepared(20);
+    bench.says(20, ToCoordinator::CaughtUp { view: 2 });
+    bench.says(20, frozen(2, 6));
+    let commands = bench.says(10, frozen(2, 9));
+    assert_eq!(
+        nodes(stored(&commands)),
+        [10],
+        "the other is too far behind"
+    );
+    bench.handle(Event::Disconnected(10));
+    let commands = bench.handle(Event::Persisted(3));
+    let view = stored(&commands);
+    assert_eq!((view.first_step, nodes(view)), (6, vec![20]));
+}
+
 #[test]
 fn a_run_without_members_fails_for_the_reason_of_the_last() {
     let (mut bench, _) = Bench::training(2);
