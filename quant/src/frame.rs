@@ -82,6 +82,10 @@ pub(crate) struct Settings {
     pub(crate) fingerprint: u32,
     /// Number of the lossless code; 0 where no symbols are sent, or several streams with codes of their own.
     pub(crate) coding: u8,
+    /// Number of streams where there is a bit budget, else 0.
+    pub(crate) streams: u8,
+    /// Levels a sign, where a budget chose them and there is one stream; else 0.
+    pub(crate) levels: u8,
 }
 
 impl Settings {
@@ -90,6 +94,8 @@ impl Settings {
         Self {
             fingerprint,
             coding: 0,
+            streams: 0,
+            levels: 0,
         }
     }
 
@@ -103,7 +109,7 @@ impl Settings {
     /// Writes over the beginning of `bytes`.
     pub(crate) fn write(&self, bytes: &mut [u8]) {
         bytes[..4].copy_from_slice(&self.fingerprint.to_le_bytes());
-        bytes[4..SETTINGS_BYTES].copy_from_slice(&[self.coding, 0, 0, 0]);
+        bytes[4..SETTINGS_BYTES].copy_from_slice(&[self.coding, self.streams, self.levels, 0]);
     }
 
     /// Takes the settings off the front of a body.
@@ -115,22 +121,24 @@ impl Settings {
             });
         };
         *body = rest;
-        let [a, b, c, d, coding, reserved @ ..] = *settings;
-        if reserved != [0; 3] {
+        let [a, b, c, d, coding, streams, levels, reserved] = *settings;
+        if reserved != 0 {
             return Err(DecodeError::Field {
-                field: "reserved bytes",
-                found: reserved.iter().map(|byte| u64::from(*byte)).sum(),
+                field: "reserved byte",
+                found: reserved.into(),
                 expected: 0,
             });
         }
         Ok(Self {
             fingerprint: u32::from_le_bytes([a, b, c, d]),
             coding,
+            streams,
+            levels,
         })
     }
 }
 
-/// Bytes before a stream of a frame in which every tensor has one.
+/// What precedes a stream, where there are several.
 pub(crate) const STREAM_BYTES: usize = 8;
 
 /// What such a stream says about itself.

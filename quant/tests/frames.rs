@@ -144,7 +144,9 @@ fn frames_that_are_not_what_was_expected_say_what_they_are() {
             "by another codec or with other settings",
         ),
         (edited(HEADER + 4, 7), "unknown lossless code"),
-        (edited(HEADER + 5, 1), "reserved bytes is 1, expected 0"),
+        (edited(HEADER + 5, 1), "number of streams is 1, expected 0"),
+        (edited(HEADER + 6, 1), "number of levels is 1, expected 0"),
+        (edited(HEADER + 7, 1), "reserved byte is 1, expected 0"),
         (
             edited(scale + 3, 0xff),
             "a scale that is negative or not finite",

@@ -2,8 +2,8 @@
 
 mod gradients;
 
-use ecq_quant::{Decoder, Encoder, FrameId, Layout};
-use gradients::{SEED, encode, gaussian, id, norm_squared, spec};
+use ecq_quant::{Decoder, Encoder, Layout};
+use gradients::{SEED, encode, gaussian, id, spec};
 
 /// ω of stochastic rounding on Gaussian values within 2 %, or within the table's rounding. The rows are
 /// table 3.1 of the notes on ECQ-SGD, which was measured on a sample; for ℓ∞ and 4096, where such a sample
@@ -215,118 +215,5 @@ fn small_frames_are_no_larger_than_packed_ones() {
             };
             assert!(size("auto") <= size("pack"), "{codec}, {count} elements");
         }
-    }
-}
-
-/// A model of tensors whose gradients differ by orders of magnitude.
-fn uneven() -> (Layout, Vec<f32>) {
-    let lengths = [120_000, 40_000, 5_000, 128, 30_000];
-    let scales = [0.01, 1.0, 30.0, 5.0, 0.2];
-    let values = gaussian(6, lengths.iter().sum());
-    let of = lengths
-        .iter()
-        .zip(scales)
-        .flat_map(|(n, scale)| std::iter::repeat_n(scale, *n));
-    (
-        Layout::new(lengths),
-        values.iter().zip(of).map(|(v, scale)| v * scale).collect(),
-    )
-}
-
-/// ‖v − q‖² and bytes of one frame.
-fn cost(text: &str, layout: &Layout, values: &[f32]) -> (f64, usize) {
-    let spec = spec(text);
-    let mut frame = Vec::new();
-    Encoder::new(&spec, layout, SEED).encode(id(0), 1, 0..values.len(), values, &mut frame);
-    let mut found = vec![0.0; values.len()];
-    Decoder::new(&spec, layout, SEED)
-        .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut found)
-        .expect("it decodes");
-    let error: Vec<f32> = values.iter().zip(&found).map(|(v, q)| v - q).collect();
-    (norm_squared(&error), frame.len())
-}
-
-/// A budget is kept, and at the size of uniform levels (or steps) the total error is never larger; with
-/// tensors as uneven as these it is far smaller.
-#[test]
-fn a_bit_budget_is_kept_and_spent_where_it_counts() {
-    let (layout, values) = uneven();
-    let uniform = [1, 2, 3, 4, 7, 15].map(|s| ("qsgd", format!("qsgd:levels={s}")));
-    let steps = ["3.3", "2.333", "1.65", "1.167"]
-        .map(|c| ("deadzone", format!("deadzone:step={c},levels=31")));
-    for (codec, same) in uniform.into_iter().chain(steps) {
-        let (uniform_error, uniform_bytes) = cost(&same, &layout, &values);
-        let bits = (uniform_bytes - 40) as f64 * 8.0 / values.len() as f64;
-        let (error, bytes) = cost(&format!("{codec}:bits={bits:.4}"), &layout, &values);
-        assert!(
-            bytes as f64 <= 1.02 * uniform_bytes as f64,
-            "{same}: {bytes} for {uniform_bytes}"
-        );
-        assert!(
-            error <= uniform_error,
-            "{same}: {error} for {uniform_error}"
-        );
-        if bits > 1.5 {
-            assert!(
-                error < 0.6 * uniform_error,
-                "{same}: {error} for {uniform_error}"
-            );
-        }
-    }
-}
-
-/// Each tensor with a budget of its own.
-#[test]
-fn tensors_can_have_budgets_of_their_own() {
-    let layout = Layout::new([50_000, 50_000]);
-    let values = gaussian(7, 100_000);
-    let spec = spec("qsgd:bits=1.3/5");
-    let mut encoder = Encoder::new(&spec, &layout, SEED);
-    let mut frame = Vec::new();
-    encoder.encode(id(0), 1, 0..100_000, &values, &mut frame);
-    let mut found = vec![0.0; 100_000];
-    Decoder::new(&spec, &layout, SEED)
-        .accumulate(&frame, id(0), 0..100_000, 1.0, &mut found)
-        .expect("it decodes");
-    let error = |range: std::ops::Range<usize>| -> f64 {
-        range.map(|i| f64::from(values[i] - found[i]).powi(2)).sum()
-    };
-    let (first, second) = (error(0..50_000), error(50_000..100_000));
-    assert!(first > 50.0 * second, "{first} {second}");
-    let bits = frame.len() as f64 * 8.0 / 100_000.0;
-    assert!((2.5..3.2).contains(&bits), "{bits}");
-}
-
-/// The same when tensors are cut by buckets: budgets go by tensors, not by places in the frame.
-#[test]
-fn budgets_go_by_tensor_in_every_bucket() {
-    let layout = Layout::new([3000, 3000]);
-    let values = gaussian(9, 6000);
-    let spec = spec("qsgd:bits=1.3/5");
-    let mut encoder = Encoder::new(&spec, &layout, SEED);
-    let mut decoder = Decoder::new(&spec, &layout, SEED);
-    for (bucket, range) in (0..).zip(layout.buckets(1500)) {
-        let id = FrameId {
-            step: 0,
-            rank: 0,
-            bucket,
-        };
-        let mut frame = Vec::new();
-        encoder.encode(id, 1, range.clone(), &values[range.clone()], &mut frame);
-        let mut found = vec![0.0; range.len()];
-        decoder
-            .accumulate(&frame, id, range.clone(), 1.0, &mut found)
-            .expect("it decodes");
-        let error: f64 = range
-            .clone()
-            .zip(found)
-            .map(|(i, q)| f64::from(values[i] - q).powi(2))
-            .sum();
-        let per_element = error / range.len() as f64;
-        assert_eq!(
-            per_element > 0.1,
-            bucket < 2,
-            "bucket {bucket}: {per_element}"
-        );
     }
 }

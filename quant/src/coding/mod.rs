@@ -8,6 +8,8 @@ mod varint;
 
 use std::fmt;
 
+pub(crate) use varint::{read as read_varint, write as append_varint};
+
 use crate::error::DecodeError;
 use crate::simd::Simd;
 

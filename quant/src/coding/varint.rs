@@ -3,7 +3,7 @@
 /// Bytes of the largest number.
 pub(super) const BYTES_MAX: usize = 10;
 
-pub(super) fn write(mut number: u64, bytes: &mut Vec<u8>) {
+pub(crate) fn write(mut number: u64, bytes: &mut Vec<u8>) {
     while number >= 128 {
         bytes.push(number as u8 | 128);
         number >>= 7;
@@ -12,7 +12,7 @@ pub(super) fn write(mut number: u64, bytes: &mut Vec<u8>) {
 }
 
 /// Takes a number off the front of `bytes`; nothing if it is cut off or exceeds 64 bits.
-pub(super) fn read(bytes: &mut &[u8]) -> Option<u64> {
+pub(crate) fn read(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let (first, rest) = bytes.split_first()?;

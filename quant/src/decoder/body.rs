@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Decoder, Scratch, field};
 use crate::coding::{Alphabet, Coded, bytes_max};
 use crate::error::DecodeError;
-use crate::frame::{FrameId, SETTINGS_BYTES, STREAM_BYTES, Settings, Stream};
+use crate::frame::{FrameId, SETTINGS_BYTES, STREAM_BYTES, Settings};
 use crate::quantizer::sparse::{Choice, Sparse, draw};
 use crate::quantizer::uniform::accumulate_dithered;
 use crate::quantizer::{Extra, Parameters, Quantizer};
@@ -17,8 +17,10 @@ use crate::values::{Table, accumulate, count as count_of, places};
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
     /// Elements of the flat vector.
-    range: Range<usize>,
-    quantizer: Quantizer,
+    pub(super) range: Range<usize>,
+    /// Index of its stream.
+    pub(super) stream: u8,
+    pub(super) quantizer: Quantizer,
 }
 
 /// What a body holds besides symbols.
@@ -55,7 +57,8 @@ impl Decoder {
         let symbols = match budget {
             None => bytes_max(*coding, size, range.len()),
             Some(_) => {
-                let of = |part: usize| STREAM_BYTES + bytes_max(*coding, size.max(255), part);
+                // A tensor's place, and a stream of its own.
+                let of = |part: usize| 4 + STREAM_BYTES + bytes_max(*coding, size.max(255), part);
                 self.layout
                     .parts(range)
                     .map(|part| of(part.range.len()))
@@ -110,38 +113,13 @@ impl Decoder {
         body.pieces.clear();
         let all = range.clone();
         if budget.is_some() {
-            field("lossless code", settings.coding.into(), 0)?;
-            for part in self.layout.parts(range.clone()) {
-                let stream = Stream::read(&mut rest)?;
-                let mut quantizer = quantizer.clone();
-                match &mut quantizer {
-                    Quantizer::Uniform(q) if (1..=127).contains(&stream.levels) => {
-                        q.levels = stream.levels;
-                    }
-                    Quantizer::Uniform(_) => {
-                        return Err(DecodeError::Number("a number of levels beyond 1 to 127"));
-                    }
-                    _ => field("number of levels", stream.levels.into(), 0)?,
-                }
-                // Invariant: a u32 fits.
-                let coded = take(&mut rest, stream.bytes as usize)?;
-                let range = part.range;
-                let piece = Piece { range, quantizer };
-                self.scratch.read(
-                    self.simd,
-                    &piece,
-                    all.start,
-                    all.len(),
-                    stream.coding,
-                    coded,
-                )?;
-                body.pieces.push(piece);
-            }
-            if !rest.is_empty() {
-                return Err(DecodeError::Trailing { extra: rest.len() });
-            }
+            self.read_streams(settings, &quantizer, range, rest, &mut body.pieces)?;
         } else {
-            let piece = Piece { range, quantizer };
+            let piece = Piece {
+                range,
+                stream: 0,
+                quantizer,
+            };
             if let Quantizer::Sparse(Sparse {
                 choice: Choice::Random(fraction),
                 ..
@@ -202,7 +180,10 @@ impl Decoder {
             }
         }
         let (mut table, mut escapes) = (Table::default(), 0);
-        for Piece { range, quantizer } in &body.pieces {
+        for Piece {
+            range, quantizer, ..
+        } in &body.pieces
+        {
             let Alphabet { size, .. } = quantizer.alphabet();
             // The largest parameters make the largest values.
             let mut largest: Parameters = [0.0; 2];
@@ -253,7 +234,10 @@ impl Decoder {
             .iter()
             .map(|bytes| f32::from_le_bytes(*bytes));
         let mut extras = body.extras;
-        for Piece { range, quantizer } in &body.pieces {
+        for Piece {
+            range, quantizer, ..
+        } in &body.pieces
+        {
             let Alphabet { size, zero } = quantizer.alphabet();
             for group in layout.groups(range.clone(), body.bucket) {
                 let within = group.start - bucket.start..group.end - bucket.start;
@@ -298,7 +282,7 @@ impl Decoder {
 
 impl Scratch {
     /// Decodes the symbols of a piece of the bucket that begins at `start` and has `elements`.
-    fn read(
+    pub(super) fn read(
         &mut self,
         simd: crate::simd::Simd,
         piece: &Piece,
@@ -321,7 +305,7 @@ impl Scratch {
     }
 }
 
-fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], DecodeError> {
+pub(super) fn take<'a>(rest: &mut &'a [u8], count: usize) -> Result<&'a [u8], DecodeError> {
     let (taken, after) = rest.split_at_checked(count).ok_or_else(cut)?;
     *rest = after;
     Ok(taken)

@@ -2,6 +2,7 @@
 
 mod body;
 mod factors;
+mod streams;
 
 use std::ops::Range;
 
@@ -30,6 +31,9 @@ pub struct Decoder {
 #[derive(Clone, Debug, Default)]
 struct Scratch {
     symbols: Vec<u8>,
+    /// Symbols stream after stream, where there are several.
+    gathered: Vec<u8>,
+    streams: Vec<streams::Share>,
     pieces: Vec<body::Piece>,
     selection: Vec<u32>,
     /// Factors or elements of a low-rank frame.
@@ -140,13 +144,29 @@ impl Decoder {
 
 impl Decoder {
     fn check_settings(&self, settings: Settings) -> Result<(), DecodeError> {
-        if settings.fingerprint == self.fingerprint {
-            return Ok(());
+        if settings.fingerprint != self.fingerprint {
+            return Err(DecodeError::Settings {
+                found: settings.fingerprint,
+                expected: self.fingerprint,
+            });
         }
-        Err(DecodeError::Settings {
-            found: settings.fingerprint,
-            expected: self.fingerprint,
-        })
+        let has_budget = matches!(
+            self.spec.method(),
+            CodecMethod::Quantized {
+                budget: Some(_),
+                ..
+            }
+        );
+        if !has_budget {
+            field("number of streams", settings.streams.into(), 0)?;
+        }
+        if settings.streams != 1 {
+            field("number of levels", settings.levels.into(), 0)?;
+        }
+        if settings.streams > 1 {
+            field("lossless code", settings.coding.into(), 0)?;
+        }
+        Ok(())
     }
 }
 

@@ -3,13 +3,13 @@
 use std::ops::Range;
 
 use crate::coding::{self, Coding};
-use crate::encoder::survey;
+use crate::encoder::survey::{self, Measures};
 use crate::feedback::{Compensated, Gains, Guard, compensate};
 use crate::frame::{FrameId, Header, seal};
 use crate::layout::{Layout, Part};
 use crate::quantizer::Quantizer;
 use crate::simd::Simd;
-use crate::spec::{Budget, CodecMethod, CodecSpec};
+use crate::spec::{CodecMethod, CodecSpec};
 use crate::stats::FrameStats;
 use crate::values::Table;
 
@@ -44,6 +44,10 @@ pub(super) struct Scratch {
     pub(super) symbols: Vec<u8>,
     pub(super) extras: Vec<u8>,
     pub(super) selection: Vec<u32>,
+    /// Symbols of a stream whose parts are not neighbours.
+    pub(super) gathered: Vec<u8>,
+    /// The residual before a frame that may be too large.
+    pub(super) before: Vec<f32>,
     pub(super) factor: Vec<f32>,
     pub(super) table: Table,
     pub(super) coder: coding::Scratch,
@@ -63,14 +67,33 @@ pub(super) struct Bucket<'a> {
 }
 
 /// How the groups of a frame are quantized.
-pub(super) struct Plan<'a> {
+pub(super) struct Plan {
     /// The frame's quantizer, as the receiver knows it.
     pub(super) frame: Quantizer,
-    /// Those of the parts of tensors in it, where they differ.
-    pub(super) parts: Vec<Quantizer>,
+    /// Those that a budget chose.
+    pub(super) streams: Option<Streams>,
     pub(super) bucket: usize,
     pub(super) coding: Coding,
-    pub(super) budget: Option<&'a Budget>,
+}
+
+/// Quantizers of the parts of tensors in a frame; parts with the same one share a stream.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Streams {
+    /// At least one; at most 255.
+    pub(super) quantizers: Vec<Quantizer>,
+    /// Which of them a part has.
+    pub(super) of_parts: Vec<u8>,
+}
+
+impl Plan {
+    /// Of a part.
+    pub(super) fn quantizer(&self, part: usize) -> &Quantizer {
+        let stream = self.streams.as_ref().and_then(|streams| {
+            let index = streams.of_parts.get(part)?;
+            streams.quantizers.get(usize::from(*index))
+        });
+        stream.unwrap_or(&self.frame)
+    }
 }
 
 impl Bucket<'_> {
@@ -105,13 +128,19 @@ impl Bucket<'_> {
             } => {
                 let mut plan = Plan {
                     frame: quantizer.clone(),
-                    parts: Vec::new(),
+                    streams: None,
                     bucket: *bucket,
                     coding: *coding,
-                    budget: budget.as_ref(),
                 };
-                self.survey(&mut plan, common, gains, scratch);
-                self.quantize(&plan, common, gains, scratch, frame)
+                match budget {
+                    Some(budget) => {
+                        self.quantize_within(budget, plan, common, gains, scratch, frame)
+                    }
+                    None => {
+                        self.fit(&mut plan, common, gains, scratch);
+                        self.quantize(&plan, common, gains, scratch, frame)
+                    }
+                }
             }
             CodecMethod::LowRank { rank } => self.factorise(*rank, common, gains, scratch, frame),
         };
@@ -142,28 +171,37 @@ impl Bucket<'_> {
         compensate(simd, gains.alpha, gradient, residual, values)
     }
 
-    /// Fits what the plan leaves open to the bucket's values.
-    fn survey(&self, plan: &mut Plan<'_>, common: &Common, gains: Gains, scratch: &mut Scratch) {
-        if !survey::is_needed(plan) {
+    /// Fits a book to the bucket's values, if it is one to be fitted.
+    fn fit(&self, plan: &mut Plan, common: &Common, gains: Gains, scratch: &mut Scratch) {
+        if !matches!(&plan.frame, Quantizer::Book(book) if book.is_fitted()) {
             return;
         }
-        let parts: Vec<Part> = common.layout.parts(self.range.clone()).collect();
-        let mut measured = Vec::with_capacity(parts.len());
-        for part in &parts {
-            let mut measures = survey::Measures::default();
-            for group in part.groups(plan.bucket) {
-                let within = group.start - self.range.start..group.end - self.range.start;
-                let gradient = &self.gradient[within.clone()];
-                let values = &mut scratch.values;
-                let known = self.compensate(common.simd, gains, within, gradient, values);
-                if known.largest.is_finite() {
-                    measures.take(plan, common.simd, values, known.largest);
-                }
-            }
-            measured.push(measures);
+        let mut measures = Measures::default();
+        for part in common.layout.parts(self.range.clone()) {
+            self.measure(&part, plan, common, gains, scratch, &mut measures);
         }
-        let tensors: Vec<usize> = parts.iter().map(|part| part.tensor).collect();
-        survey::decide(plan, &tensors, &measured);
+        survey::fit(&mut plan.frame, &measures);
+    }
+
+    /// Takes in the groups of a part.
+    pub(super) fn measure(
+        &self,
+        part: &Part,
+        plan: &Plan,
+        common: &Common,
+        gains: Gains,
+        scratch: &mut Scratch,
+        measures: &mut Measures,
+    ) {
+        for group in part.groups(plan.bucket) {
+            let within = group.start - self.range.start..group.end - self.range.start;
+            let gradient = &self.gradient[within.clone()];
+            let values = &mut scratch.values;
+            let known = self.compensate(common.simd, gains, within, gradient, values);
+            if known.largest.is_finite() {
+                measures.take(plan, common.simd, values, known.largest);
+            }
+        }
     }
 }
 

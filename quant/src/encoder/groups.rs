@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::bucket::{Bucket, Common, Plan, Scratch, keep_finite};
 use crate::feedback::{Gains, RUN};
-use crate::frame::{STREAM_BYTES, Settings, Stream};
+use crate::frame::Settings;
 use crate::norm::sum_of_squares;
 use crate::quantizer::uniform::take_dithered;
 use crate::quantizer::{Group, Parameters, Quantizer, Remembered};
@@ -17,7 +17,7 @@ impl Bucket<'_> {
     /// Appends the body of the frame.
     pub(super) fn quantize(
         &mut self,
-        plan: &Plan<'_>,
+        plan: &Plan,
         common: &Common,
         gains: Gains,
         scratch: &mut Scratch,
@@ -40,7 +40,7 @@ impl Bucket<'_> {
         let rounding = Rounding::new(common.seed, self.id);
         let mut stats = FrameStats::default();
         for (i, part) in common.layout.parts(self.range.clone()).enumerate() {
-            let quantizer = plan.parts.get(i).unwrap_or(&plan.frame);
+            let quantizer = plan.quantizer(i);
             for group in part.groups(plan.bucket) {
                 let within = group.start - self.range.start..group.end - self.range.start;
                 self.quantize_group(
@@ -56,34 +56,13 @@ impl Bucket<'_> {
             frame.extend_from_slice(&scratch.extras);
             stats.number_bytes = scratch.extras.len() as u64;
         }
-        let (coder, symbols) = (&mut scratch.coder, &scratch.symbols);
-        if plan.budget.is_some() {
-            // What was given different levels is differently distributed: a stream each.
-            for (part, quantizer) in common.layout.parts(self.range.clone()).zip(&plan.parts) {
-                let within = part.range.start - self.range.start..part.range.end - self.range.start;
-                let at = frame.len();
-                frame.extend_from_slice(&[0; STREAM_BYTES]);
-                let alphabet = quantizer.alphabet();
-                let symbols = &symbols[within];
-                let coded = plan
-                    .coding
-                    .encode(common.simd, coder, alphabet, symbols, frame);
-                let stream = Stream {
-                    levels: match quantizer {
-                        Quantizer::Uniform(q) => q.levels,
-                        _ => 0,
-                    },
-                    coding: coded as u8,
-                    // Invariant: a bucket has less than 2^32 elements, of which none takes 8 bytes.
-                    bytes: (frame.len() - at - STREAM_BYTES) as u32,
-                };
-                stream.write(&mut frame[at..]);
-            }
+        if let Some(streams) = &plan.streams {
+            self.append_streams(streams, plan, common, scratch, &mut settings, frame);
         } else if !plan.frame.is_drawn() {
-            let alphabet = plan.frame.alphabet();
+            let (coder, alphabet) = (&mut scratch.coder, plan.frame.alphabet());
             let coded = plan
                 .coding
-                .encode(common.simd, coder, alphabet, symbols, frame);
+                .encode(common.simd, coder, alphabet, &scratch.symbols, frame);
             settings.coding = coded as u8;
         }
         settings.write(&mut frame[settings_at..]);

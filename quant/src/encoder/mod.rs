@@ -1,6 +1,7 @@
 //! The sending side.
 
 mod bucket;
+mod budget;
 mod elements;
 mod groups;
 mod survey;

@@ -132,12 +132,7 @@ impl Settings<'_> {
             "dither" => Quantizer::Uniform(self.uniform(levels, Rounds::Dithered)),
             "deadzone" => Quantizer::DeadZone(DeadZone {
                 step: self.number("step"),
-                // A budget may choose steps so fine that all their levels need symbols.
-                levels: if self.budget().is_some() {
-                    levels.max(31)
-                } else {
-                    levels
-                },
+                levels,
                 escape: self.text("escape") == "on",
             }),
             "fp8" | "minifloat" => {

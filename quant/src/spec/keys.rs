@@ -11,9 +11,8 @@ Keys:
   norm       scale of a group: linf (largest magnitude) or l2
   bucket     elements that share a scale or a selection; tensor: all of a tensor in a frame
   coding     pack (fixed width), rans (entropy), golomb (gaps; for sparse streams), auto (the smallest)
-  bits       none, or a budget in bits an element, scales included: levels (deadzone: the step) are
-             then chosen for each tensor by signal-to-quantization-noise, and given ones not used
-             (deadzone: at least 31 levels have symbols).
+  bits       none, or a budget in bits an element, scales included: levels (deadzone: step and levels)
+             are then chosen for each tensor so that the total error is least, and given ones not used.
              The coarsest choice is taken where a budget is below it, which for Gaussian values is
              1.1 bits with norm=linf, 0.3 with norm=l2, 0.6 with deadzone. 2/0.5/1: a budget for the
              first tensor, one for the second, one for each of the others; tensors are those of

@@ -2,290 +2,253 @@
 //!
 //! Quantization noise adds up over tensors like it does over layers (Lin, Talathi, Annapureddy,
 //! "Fixed point quantization of deep convolutional networks", ICML 2016), so bits go where a bit takes
-//! off most of the noise: candidates on the lower convex hull of (rate, distortion) of each tensor,
-//! in the order of their slopes, as long as the budget lasts. Rate and distortion of every candidate
-//! follow from one histogram of the tensor's values. If one choice for all tensors does better within
-//! the same budget, which rounding can bring about, that is taken.
+//! off most of the noise: every tensor has the candidate that minimises error + λ · bits, with the least λ
+//! that the budget allows (Shoham and Gersho, "Efficient bit allocation for an arbitrary set of
+//! quantizers", 1988). Two remedies for what λ cannot say: the largest tensors are also tried one or two
+//! candidates off, since they leave too much or too little to the others where they just miss one; and
+//! what remains is spent on single tensors.
+//!
+//! Tensors with the same choice share a stream, and each stream has its price. So the candidates are also
+//! thinned out, which makes more tensors agree.
 
-use super::Measures;
-use crate::quantizer::Quantizer;
-use crate::spec::Budget;
+use super::curve::{Candidates, Point};
 
-/// What is chosen for a tensor.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Choice {
-    Levels(u8),
-    Step(f32),
+/// Tensors that have one choice: one, or all that are too small to matter.
+#[derive(Clone, Debug)]
+pub(super) struct Class {
+    pub(super) elements: u64,
+    /// For each candidate.
+    pub(super) curve: Vec<Point>,
 }
 
-/// Magnitudes of the dead-zone quantizer are counted up to so many root mean squares.
-pub(super) const DEAD_ZONE_REACH: f32 = 32.0;
+/// Distances of candidates that are tried, in sixteenths of an octave.
+const GRIDS: [u8; 4] = [1, 4, 8, 16];
 
-/// What a stream of symbols costs beside them: its beginning, its model, the coder's states.
-const STREAM_BITS: f64 = 8.0 * 80.0;
+/// λ is found to within a factor of 2^(80/2²⁴).
+const BISECTIONS: u32 = 24;
 
-const LEVELS: [u8; 23] = [
-    1, 2, 3, 4, 5, 6, 7, 9, 11, 13, 15, 18, 21, 25, 31, 37, 44, 53, 63, 75, 90, 107, 127,
-];
+/// How many of the largest classes are also tried off their choice.
+const LARGEST: usize = 3;
 
-/// Steps in root mean squares, each a factor 2^(1/4) finer.
-const STEPS: [f32; 25] = [
-    3.3, 2.775, 2.333, 1.962, 1.65, 1.387, 1.167, 0.981, 0.825, 0.694, 0.583, 0.491, 0.413, 0.347,
-    0.292, 0.245, 0.206, 0.173, 0.146, 0.123, 0.103, 0.0867, 0.0729, 0.0613, 0.0516,
-];
+/// Steps of spending what is left.
+const FILLS: usize = 64;
 
-/// Size and error of a tensor for one candidate.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Point {
-    /// Bits, scales included.
-    rate: f64,
-    /// Σ (v − q)², expected.
-    distortion: f64,
+/// The cost of any choice for classes.
+#[derive(Clone, Debug)]
+pub(super) struct Allocator {
+    pub(super) candidates: Candidates,
+    pub(super) classes: Vec<Class>,
 }
 
-/// One choice a part.
-pub(super) fn allocate(
-    quantizer: &Quantizer,
-    budget: &Budget,
-    tensors: &[usize],
-    measured: &[Measures],
-) -> Vec<Choice> {
-    let candidates: Vec<Choice> = match quantizer {
-        Quantizer::DeadZone(_) => STEPS.map(Choice::Step).to_vec(),
-        _ => LEVELS.map(Choice::Levels).to_vec(),
-    };
-    let points: Vec<Vec<Point>> = measured
-        .iter()
-        .map(|part| {
-            candidates
-                .iter()
-                .map(|choice| point(quantizer, *choice, part))
-                .collect()
-        })
-        .collect();
-    let bits = |part: usize| budget.bits(tensors[part]) * measured[part].elements as f64;
-    let chosen = if budget.is_shared() {
-        choose(&points, (0..points.len()).map(bits).sum())
-    } else {
-        let alone = |part: usize| choose(&points[part..=part], bits(part));
-        (0..points.len()).flat_map(alone).collect()
-    };
-    chosen.into_iter().map(|index| candidates[index]).collect()
-}
-
-/// Index of the candidate for each part.
-fn choose(points: &[Vec<Point>], budget: f64) -> Vec<usize> {
-    // Steps along each part's hull, by how much noise a bit takes off.
-    let hulls: Vec<Vec<usize>> = points.iter().map(|points| hull(points)).collect();
-    let mut steps: Vec<(f64, usize, usize)> = Vec::new();
-    for (part, hull) in hulls.iter().enumerate() {
-        for (step, pair) in hull.windows(2).enumerate() {
-            let (from, to) = (points[part][pair[0]], points[part][pair[1]]);
-            steps.push((
-                (from.distortion - to.distortion) / (to.rate - from.rate),
-                part,
-                step,
-            ));
+impl Allocator {
+    /// Bits of streams and error, where class *i* has candidate `chosen(i)`.
+    pub(super) fn cost(&self, chosen: impl Fn(usize) -> u8) -> Point {
+        // By candidate: bits, elements.
+        let mut streams = [(0.0_f64, 0_u64); 128];
+        let (mut error, mut extra) = (0.0, 0.0);
+        for (i, class) in self.classes.iter().enumerate() {
+            let index = usize::from(chosen(i));
+            let point = class.curve[index];
+            streams[index].0 += point.bits;
+            streams[index].1 += class.elements;
+            error += point.error;
+            extra += point.extra;
         }
-    }
-    // The steepest first; of one part in their order, since a hull's slopes fall.
-    steps.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)).then(a.2.cmp(&b.2)));
-    let mut at = vec![0; points.len()];
-    let total = |chosen: &dyn Fn(usize) -> usize, of: fn(&Point) -> f64| -> f64 {
-        points
-            .iter()
-            .enumerate()
-            .map(|(part, points)| of(&points[chosen(part)]))
-            .sum()
-    };
-    let mut rate = total(&|part| hulls[part][0], |point| point.rate);
-    for (_, part, step) in steps {
-        let more = points[part][hulls[part][step + 1]].rate - points[part][hulls[part][step]].rate;
-        if at[part] == step && rate + more <= budget {
-            at[part] += 1;
-            rate += more;
-        }
-    }
-    let chosen: Vec<usize> = at.iter().zip(&hulls).map(|(at, hull)| hull[*at]).collect();
-    let candidates = points.first().map_or(0, Vec::len);
-    let affordable = (0..candidates).filter(|i| total(&|_| *i, |point| point.rate) <= budget);
-    let distortion = |i: usize| total(&|_| i, |point| point.distortion);
-    let same = affordable.min_by(|a, b| distortion(*a).total_cmp(&distortion(*b)));
-    match same {
-        Some(same) if distortion(same) < total(&|part| chosen[part], |point| point.distortion) => {
-            vec![same; points.len()]
-        }
-        _ => chosen,
-    }
-}
-
-/// Candidates on the lower convex hull, by ascending rate; the cheapest one first.
-fn hull(points: &[Point]) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..points.len()).collect();
-    let key = |i: &usize| (points[*i].rate, points[*i].distortion);
-    order.sort_by(|a, b| {
-        let (a, b) = (key(a), key(b));
-        a.0.total_cmp(&b.0).then(a.1.total_cmp(&b.1))
-    });
-    let mut hull: Vec<usize> = Vec::new();
-    for next in order {
-        let Point { rate, distortion } = points[next];
-        if hull
-            .last()
-            .is_some_and(|last| points[*last].distortion <= distortion)
-        {
-            continue; // More bits for nothing.
-        }
-        while let [.., before, last] = hull[..] {
-            let (a, b) = (points[before], points[last]);
-            let slope_in = (a.distortion - b.distortion) * (rate - b.rate);
-            let slope_out = (b.distortion - distortion) * (b.rate - a.rate);
-            if slope_in > slope_out {
-                break;
-            }
-            hull.pop();
-        }
-        hull.push(next);
-    }
-    hull
-}
-
-fn point(quantizer: &Quantizer, choice: Choice, part: &Measures) -> Point {
-    let (mut histogram, mut distortion) = ([0.0_f64; 129], 0.0);
-    histogram[0] = part.zeros as f64;
-    let mut escapes = 0.0;
-    match (choice, quantizer) {
-        (Choice::Step(step), Quantizer::DeadZone(q)) => {
-            let step = f64::from(step);
-            let (mut energy, mut products, mut squares) = (0.0, 0.0, 0.0);
-            for (x, count, weight) in part.bins() {
-                let level = (x / step + 0.5).floor();
-                energy += weight * x * x;
-                products += weight * x * level;
-                squares += weight * level * level;
-                if level > f64::from(q.levels) && q.escape {
-                    escapes += count;
-                } else {
-                    histogram[level.min(f64::from(q.levels)) as usize] += count;
-                }
-            }
-            // With the gain that minimises it.
-            distortion = if squares > 0.0 {
-                energy - products * products / squares
-            } else {
-                energy
-            };
-        }
-        (Choice::Levels(levels), _) => {
-            let levels = f64::from(levels);
-            for (x, count, weight) in part.bins() {
-                let level = (x.min(1.0) * levels).floor();
-                let up = x.min(1.0) * levels - level;
-                distortion += weight * up * (1.0 - up) / (levels * levels);
-                histogram[level as usize] += count * (1.0 - up);
-                histogram[level as usize + 1] += count * up;
-            }
-        }
-        (Choice::Step(_), _) => {}
-    }
-    let elements = (part.elements as f64).max(1.0);
-    let cost = |count: f64| {
-        if count > 0.0 {
-            count * log2(elements / count)
+        let used = streams.iter().filter(|(_, elements)| *elements > 0).count();
+        let several = used > 1;
+        let bits = (0_u8..)
+            .zip(&streams)
+            .filter(|(_, (_, elements))| *elements > 0)
+            .map(|(index, (bits, elements))| {
+                stream(self.candidates.symbols(index), *bits, *elements)
+                    + if several { 64.0 } else { 0.0 }
+            })
+            .sum::<f64>();
+        let places = if several {
+            16.0 * self.classes.len() as f64
         } else {
             0.0
+        };
+        Point {
+            bits: bits + places + extra,
+            extra,
+            error,
         }
-    };
-    // Half of the values of a level are negative.
-    let nonzero: f64 = histogram[1..]
-        .iter()
-        .map(|count| cost(*count) + count)
-        .sum();
-    let escaped = cost(escapes) + 16.0 * escapes;
-    Point {
-        rate: cost(histogram[0]) + nonzero + escaped + 32.0 * part.groups as f64 + STREAM_BITS,
-        distortion: distortion.max(0.0),
+    }
+
+    /// The finest candidate for all that takes at most so many bits; else the coarsest.
+    pub(super) fn same(&self, bits: f64) -> u8 {
+        let fits = |index: &u8| self.cost(|_| *index).bits <= bits;
+        (0..self.candidates.count()).rev().find(fits).unwrap_or(0)
+    }
+
+    /// A candidate for each class: the least error for so many bits.
+    pub(super) fn mixed(&self, bits: f64) -> Vec<u8> {
+        let mut best = vec![self.same(bits); self.classes.len()];
+        let mut least = self.cost(|class| best[class]);
+        let mut largest: Vec<usize> = (0..self.classes.len()).collect();
+        largest.sort_by_key(|class| std::cmp::Reverse(self.classes[*class].elements));
+        largest.truncate(LARGEST);
+        for sixteenths in GRIDS {
+            let grid = self.candidates.every(sixteenths);
+            let mut found = self.by_slope(&grid, None, bits);
+            self.fill(&grid, &mut found, bits);
+            let mut error = self.cost(|class| found[class]).error;
+            for class in &largest {
+                let at = grid.partition_point(|index| *index < found[*class]);
+                for near in at.saturating_sub(2)..(at + 3).min(grid.len()) {
+                    if near == at {
+                        continue;
+                    }
+                    let mut other = self.by_slope(&grid, Some((*class, grid[near])), bits);
+                    self.fill(&grid, &mut other, bits);
+                    let cost = self.cost(|class| other[class]);
+                    if cost.bits <= bits && cost.error < error {
+                        (found, error) = (other, cost.error);
+                    }
+                }
+            }
+            let cost = self.cost(|class| found[class]);
+            if cost.bits <= bits && (least.bits > bits || cost.error < least.error) {
+                (best, least) = (found, cost);
+            }
+        }
+        best
+    }
+
+    /// With one λ for all classes, but for one that is fixed.
+    fn by_slope(&self, grid: &[u8], fixed: Option<(usize, u8)>, bits: f64) -> Vec<u8> {
+        let choose = |lambda: f64| -> Vec<u8> {
+            let one = |(i, class): (usize, &Class)| match fixed {
+                Some((fixed, index)) if fixed == i => index,
+                _ => {
+                    let price = |index: &u8| {
+                        let point = class.curve[usize::from(*index)];
+                        point.error + lambda * (point.bits + point.extra)
+                    };
+                    let least = grid.iter().min_by(|a, b| price(a).total_cmp(&price(b)));
+                    least.copied().unwrap_or(0)
+                }
+            };
+            self.classes.iter().enumerate().map(one).collect()
+        };
+        // From where a bit is worth all errors to where it is worth next to nothing.
+        let errors = self.classes.iter().map(|class| class.curve[0].error);
+        let mut high = errors.sum::<f64>().max(f64::MIN_POSITIVE);
+        let mut low = high / (1_u128 << 80) as f64;
+        let mut best = choose(high);
+        for _ in 0..BISECTIONS {
+            let middle = (low * high).sqrt();
+            let found = choose(middle);
+            if self.cost(|class| found[class]).bits <= bits {
+                (high, best) = (middle, found);
+            } else {
+                low = middle;
+            }
+        }
+        best
+    }
+
+    /// Spends what is left on one class at a time, where a bit takes off most.
+    fn fill(&self, grid: &[u8], chosen: &mut [u8], bits: f64) {
+        let mut cost = self.cost(|class| chosen[class]);
+        for _ in 0..FILLS {
+            let mut best: Option<(f64, usize, u8, Point)> = None;
+            for class in 0..chosen.len() {
+                let next = grid.partition_point(|index| *index <= chosen[class]);
+                let Some(finer) = grid.get(next) else {
+                    continue;
+                };
+                let other = self.cost(|i| if i == class { *finer } else { chosen[i] });
+                let gain = (cost.error - other.error) / (other.bits - cost.bits).max(1.0);
+                let affordable = other.bits <= bits && gain > 0.0;
+                if affordable && best.is_none_or(|(most, ..)| gain > most) {
+                    best = Some((gain, class, *finer, other));
+                }
+            }
+            let Some((_, class, finer, other)) = best else {
+                return;
+            };
+            chosen[class] = finer;
+            cost = other;
+        }
     }
 }
 
-/// log₂ x of x ≥ 1 to 2⁻²⁰, by squaring: the same on every machine.
-fn log2(x: f64) -> f64 {
-    let exponent = (x.to_bits() >> 52) as i32 - 1023;
-    let mut mantissa = f64::from_bits(x.to_bits() & ((1 << 52) - 1) | 1023 << 52);
-    let (mut log, mut bit) = (f64::from(exponent), 0.5);
-    for _ in 0..20 {
-        mantissa *= mantissa;
-        if mantissa >= 2.0 {
-            mantissa /= 2.0;
-            log += bit;
-        }
-        bit /= 2.0;
-    }
-    log
+/// Bits of a stream of symbols whose entropy is known: as the lossless codes take them.
+pub(super) fn stream(symbols: u32, entropy: f64, elements: u64) -> f64 {
+    let width = symbols.next_power_of_two().trailing_zeros();
+    let packed = elements as f64 * f64::from(width);
+    let states = match elements {
+        0..8_192 => 8.0,
+        8_192..131_072 => 32.0,
+        _ => 128.0,
+    };
+    let model = 6.0 + 1.5 * f64::from(symbols).min(elements as f64);
+    (entropy + 8.0 * (states + model)).min(packed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn logarithms_are_logarithms() {
-        for x in [1.0, 1.5, 2.0, 3.0, 1000.0, 1e9] {
-            assert!((log2(x) - x.log2()).abs() < 2e-6, "{x}");
+    /// Classes of Gaussian-like curves: each level more costs less and gains less.
+    fn allocator(scales: &[(u64, f64)]) -> Allocator {
+        let class = |&(elements, scale): &(u64, f64)| Class {
+            elements,
+            curve: (1..=127)
+                .map(|s| Point {
+                    bits: elements as f64 * (f64::from(s) + 0.7).log2(),
+                    extra: 0.0,
+                    error: elements as f64 * scale / f64::from(s * s),
+                })
+                .collect(),
+        };
+        Allocator {
+            candidates: Candidates::Levels,
+            classes: scales.iter().map(class).collect(),
         }
     }
 
-    #[test]
-    fn a_hull_is_convex_and_begins_with_the_cheapest() {
-        let point = |rate, distortion| Point { rate, distortion };
-        let points = [
-            point(3.0, 4.0),
-            point(1.0, 10.0),
-            point(2.0, 9.5),
-            point(4.0, 4.5),
-            point(5.0, 3.0),
-        ];
-        assert_eq!(hull(&points), [1, 0, 4]);
-    }
-
-    /// Against all combinations: within the budget, and no worse than one choice for all.
+    /// Within the budget, no worse than one choice for all, and near the best of all combinations.
     #[test]
     fn what_is_chosen_beats_any_single_choice_and_comes_near_the_best_of_all() {
-        let rates = |scale: f64| -> Vec<Point> {
-            (0..5)
-                .map(|i| Point {
-                    rate: 100.0 * f64::from(i + 1),
-                    distortion: scale / 4.0_f64.powi(i),
-                })
-                .collect()
-        };
-        let points = [rates(1000.0), rates(10.0), rates(1.0)];
-        for budget in [300.0, 500.0, 700.0, 900.0, 1500.0] {
-            let chosen = choose(&points, budget);
-            let sum = |chosen: &[usize], of: fn(&Point) -> f64| -> f64 {
-                chosen
-                    .iter()
-                    .zip(&points)
-                    .map(|(i, points)| of(&points[*i]))
-                    .sum()
-            };
-            assert!(sum(&chosen, |p| p.rate) <= budget);
-            let distortion = sum(&chosen, |p| p.distortion);
-            for single in 0..5 {
-                let same = [single; 3];
-                if sum(&same, |p| p.rate) <= budget {
-                    assert!(distortion <= sum(&same, |p| p.distortion));
+        let scales: [&[(u64, f64)]; 4] = [
+            &[(200_000, 1.0), (32_000, 4.0), (1_200, 16.0)],
+            &[(100_000, 1.0), (100_000, 1.0), (100_000, 1.0)],
+            &[(1_000_000, 1.0), (500_000, 100.0), (900, 1e6)],
+            &[(3_000, 1.0), (2_000, 9.0), (700, 25.0)],
+        ];
+        for scales in scales {
+            let allocator = allocator(scales);
+            for same in [1, 2, 3, 7, 20] {
+                for slack in [0.997, 1.0, 1.2] {
+                    let bits = allocator.cost(|_| same).bits * slack;
+                    let chosen = allocator.mixed(bits);
+                    let cost = allocator.cost(|class| chosen[class]);
+                    assert!(cost.bits <= bits, "{scales:?} {same} {slack}");
+                    let single = allocator.cost(|_| allocator.same(bits)).error;
+                    assert!(cost.error <= single, "{scales:?} {same} {slack}");
+                    let mut best = f64::MAX;
+                    let grid = Candidates::Levels.every(3);
+                    let n = grid.len();
+                    for i in 0..n.pow(3) {
+                        let at = [i % n, i / n % n, i / n / n].map(|at| grid[at]);
+                        let cost = || allocator.cost(|class| at[class]);
+                        let error: f64 = (0..3)
+                            .map(|c| allocator.classes[c].curve[usize::from(at[c])].error)
+                            .sum();
+                        if error < best && cost().bits <= bits {
+                            best = error;
+                        }
+                    }
+                    assert!(
+                        cost.error <= best * 1.03,
+                        "{scales:?} {same} {slack}: {} of {best}",
+                        cost.error / best
+                    );
                 }
             }
-            let all = (0..125).map(|i| [i / 25, i / 5 % 5, i % 5]);
-            let affordable = all.filter(|all| sum(all, |p| p.rate) <= budget);
-            let best = affordable
-                .map(|all| sum(&all, |p| p.distortion))
-                .fold(f64::MAX, f64::min);
-            assert!(
-                distortion <= best * 1.0001,
-                "{budget}: {distortion} for {best}"
-            );
         }
     }
 }

@@ -10,11 +10,11 @@ use super::{BINS, Measures};
 const SWEEPS: usize = 12;
 
 /// `count` levels in (0, 1), strictly ascending.
-pub(super) fn levels(count: usize, measured: &[Measures]) -> Vec<f32> {
+pub(super) fn levels(count: usize, measured: &Measures) -> Vec<f32> {
     // Sums of weight and of weight · x below each bin's lower end.
     let mut below = vec![(0.0_f64, 0.0_f64)];
     for bin in 0..BINS {
-        let weight: f64 = measured.iter().map(|part| part.weights[bin]).sum();
+        let weight = measured.weights[bin];
         let (mass, moment) = below[bin];
         let x = (bin as f64 + 0.5) / BINS as f64;
         below.push((mass + weight, moment + weight * x));
@@ -78,7 +78,7 @@ mod tests {
                 .map(|bin| measures.weights[bin] * error((bin as f64 + 0.5) / BINS as f64))
                 .sum::<f64>()
         };
-        let fitted = levels(3, std::slice::from_ref(&measures));
+        let fitted = levels(3, &measures);
         let best = cost(&fitted);
         assert!(best < 0.8 * cost(&[0.25, 0.5, 0.75]), "{fitted:?}");
         for j in 0..3 {
@@ -99,7 +99,7 @@ mod tests {
         last.weights[BINS - 1] = 1.0;
         for measures in [empty, single, last] {
             for count in [0, 1, 3, 126] {
-                let levels = levels(count, std::slice::from_ref(&measures));
+                let levels = levels(count, &measures);
                 assert_eq!(levels.len(), count);
                 assert!(levels.is_sorted_by(|a, b| a < b));
                 assert!(levels.iter().all(|l| *l > 0.0 && *l < 1.0));
