@@ -16,7 +16,7 @@ use crate::simd::Simd;
 /// How symbols become bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Coding {
-    /// Whichever of the others makes the frame smaller.
+    /// The shortest of the others, but that gaps are not tried on long streams that are not sparse.
     Auto,
     /// Fixed width: ⌈log₂ symbols⌉ bits each.
     Pack,
@@ -26,6 +26,9 @@ pub(crate) enum Coding {
     /// Golomb-coded gaps between the symbols that are not zero: for the sparsest streams.
     Golomb,
 }
+
+/// Streams of so many symbols are short enough to try every code on.
+const SHORT: usize = 4096;
 
 /// The coding that a frame was made with, as it says itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +83,9 @@ impl Coding {
             }
             Self::Auto => {
                 let prepared = rans::prepare(simd, scratch, size, zero, symbols, bytes);
-                let is_sparse = prepared.is_sparse;
-                // Gaps are slow to code where there are many, and then never shorter.
+                // Gaps are slow to code where there are many, and then hardly shorter; short streams take
+                // no time, and gaps spare them a model.
+                let is_sparse = prepared.is_sparse || symbols.len() <= SHORT;
                 if prepared.estimate < packed as u64 || is_sparse {
                     prepared.encode(simd, scratch, bytes);
                     let middle = bytes.len();

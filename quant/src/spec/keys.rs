@@ -10,7 +10,8 @@ Keys:
   levels     non-zero levels a sign, 1 to 127 (deadzone: the largest with a symbol, 1 to 126)
   norm       scale of a group: linf (largest magnitude) or l2
   bucket     elements that share a scale or a selection; tensor: all of a tensor in a frame
-  coding     pack (fixed width), rans (entropy), golomb (gaps; for sparse streams), auto (the smallest)
+  coding     pack (fixed width), rans (entropy), golomb (gaps; for sparse streams), auto (the smallest
+             of those that suit the stream)
   bits       none, or a budget in bits an element, scales included: levels (deadzone: step and levels)
              are then chosen for each tensor so that the total error is least, and given ones not used.
              The coarsest choice is taken where a budget is below it, which for Gaussian values is
