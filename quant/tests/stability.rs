@@ -3,7 +3,7 @@
 
 mod gradients;
 
-use ecq_quant::{Encoder, LAMBDA_MAX, Layout};
+use ecq_quant::{Encoder, Layout};
 use gradients::{SEED, encode, gaussian, norm_squared, round_trip, spec};
 
 /// Mean ‖h‖²/‖g‖² over the second half of `steps` with white gradients, in groups of `bucket`.
