@@ -6,7 +6,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use crate::frame::FrameId;
 
 /// What indices are multiplied by: 2³² over the golden ratio.
-const STRIDE: u32 = 0x9e37_79b9;
+pub(crate) const STRIDE: u32 = 0x9e37_79b9;
 
 const STRIDES: [u32; 16] = {
     let mut strides = [0_u32; 16];
@@ -54,10 +54,30 @@ impl Rounding {
     fn hash(self, place: u32) -> u32 {
         let mut x = place ^ self.key[0];
         x ^= x >> 16;
-        x = x.wrapping_mul(0x7feb_352d);
+        x = x.wrapping_mul(Self::FACTORS[0]);
         x ^= x >> 15;
-        x = x.wrapping_add(self.key[1]).wrapping_mul(0x846c_a68b);
+        x = x.wrapping_add(self.key[1]).wrapping_mul(Self::FACTORS[1]);
         x ^ x >> 16
+    }
+
+    /// What the hash multiplies by.
+    pub(crate) const FACTORS: [u32; 2] = [0x7feb_352d, 0x846c_a68b];
+
+    /// The two halves of the key, for kernels that compute the hash in vectors.
+    pub(crate) fn keys(self) -> [u32; 2] {
+        self.key
+    }
+
+    /// What the hash makes words of, for the elements from `index` on.
+    #[inline(always)]
+    pub(crate) fn places(index: u32) -> [u32; 16] {
+        let place = index.wrapping_mul(STRIDE);
+        // Not `from_fn`, which is not always inlined.
+        let mut places = STRIDES;
+        for stride in &mut places {
+            *stride = stride.wrapping_add(place);
+        }
+        places
     }
 
     /// Uniform in [0, 1) on a grid of 2⁻²⁴.
@@ -71,11 +91,9 @@ impl Rounding {
     /// that are rounded with 16 bits each.
     #[inline(always)]
     pub(crate) fn words(self, index: u32) -> [u32; 16] {
-        let place = index.wrapping_mul(STRIDE);
-        // Not `from_fn`, which is not always inlined.
-        let mut words = [0; 16];
-        for (word, stride) in words.iter_mut().zip(STRIDES) {
-            *word = self.hash(place.wrapping_add(stride));
+        let mut words = Self::places(index);
+        for word in &mut words {
+            *word = self.hash(*word);
         }
         words
     }

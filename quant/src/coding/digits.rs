@@ -5,7 +5,10 @@
 //! of a block is Σₜ symbol(64·t + j) · alphabetᵗ. Whole planes then come and go as vectors. The last
 //! block has planes of ⌈rest/k⌉ symbols, and digits that are missing in it are `fill`.
 
-use crate::simd::{Simd, kernel};
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+
+use crate::simd::{Path, Simd, kernel};
 
 /// Symbols of a full plane.
 const PLANE: usize = 64;
@@ -79,27 +82,46 @@ kernel! {
     }
 }
 
+fn ungroup_planes<const K: usize>(simd: Simd, radix: u8, bytes: &[u8], symbols: &mut [u8]) {
+    // Whole blocks first: the last one has other planes.
+    let split = symbols.len() / (K * PLANE);
+    let (full, last) = bytes.split_at(split * PLANE);
+    let (blocks, rest) = symbols.split_at_mut(split * K * PLANE);
+    match simd.path() {
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 if full.len() >= avx512::WORTHWHILE => {
+            avx512::ungroup_blocks::<K>(simd, radix, full, blocks);
+        }
+        _ => ungroup_blocks::<K>(simd, radix, full, blocks),
+    }
+    let width = last.len().max(1);
+    for (i, symbol) in rest.iter_mut().enumerate() {
+        let byte = last[i % width];
+        *symbol = byte / radix.pow((i / width) as u32) % radix;
+    }
+}
+
 kernel! {
-    fn ungroup_planes<const K: usize>(radix: u8, bytes: &[u8], symbols: &mut [u8]) {
+    fn ungroup_blocks<const K: usize>(radix: u8, bytes: &[u8], symbols: &mut [u8]) {
         // ⌈2¹⁶/radix⌉: the product's excess over the quotient stays below 2⁸·radix/2¹⁶ < 1/radix.
         let inverse = (1_u32 << 16).div_ceil(u32::from(radix)) as u16;
-        let split = symbols.len() / (K * PLANE);
-        let (full, last) = bytes.split_at(split * PLANE);
-        let (blocks, rest) = symbols.split_at_mut(split * K * PLANE);
-        for (block, bytes) in blocks.chunks_exact_mut(K * PLANE).zip(full.as_chunks::<PLANE>().0) {
-            let mut left: [u16; PLANE] = bytes.map(u16::from);
-            for plane in block.as_chunks_mut::<PLANE>().0 {
+        for (block, bytes) in symbols.chunks_exact_mut(K * PLANE).zip(bytes.as_chunks::<PLANE>().0) {
+            // Loops, since `map` is not always inlined.
+            let mut left = [0_u16; PLANE];
+            for (left, byte) in left.iter_mut().zip(bytes) {
+                *left = u16::from(*byte);
+            }
+            let (planes, _) = block.as_chunks_mut::<PLANE>();
+            for plane in &mut planes[..K - 1] {
                 for (left, symbol) in left.iter_mut().zip(plane) {
                     let quotient = ((u32::from(*left) * u32::from(inverse)) >> 16) as u16;
                     *symbol = (*left - quotient * u16::from(radix)) as u8;
                     *left = quotient;
                 }
             }
-        }
-        let width = last.len().max(1);
-        for (i, symbol) in rest.iter_mut().enumerate() {
-            let byte = last[i % width];
-            *symbol = byte / radix.pow((i / width) as u32) % radix;
+            for (left, symbol) in left.iter().zip(&mut planes[K - 1]) {
+                *symbol = *left as u8;
+            }
         }
     }
 }
@@ -123,8 +145,10 @@ mod tests {
         fn digits_survive_on_every_path(
             alphabet in 2usize..=255,
             raw in proptest::collection::vec(any::<u8>(), 0..1000),
+            repeat in prop::sample::select(vec![1, 1, 1, 20]),
         ) {
             let symbols: Vec<u8> = raw.iter().map(|r| (usize::from(*r) % alphabet) as u8).collect();
+            let symbols = symbols.repeat(repeat);
             let mut expected = Vec::new();
             group(Simd::PORTABLE, alphabet, 0, &symbols, &mut expected);
             prop_assert!(expected.iter().all(|byte| usize::from(*byte) < values(alphabet)));

@@ -31,6 +31,14 @@ pub(crate) fn store(lanes: __m256i, to: &mut [u32; 8]) {
     unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), lanes) }
 }
 
+/// Writes 32 bytes.
+#[inline]
+#[target_feature(enable = "avx2")]
+pub(crate) fn store_bytes(bytes: __m256i, to: &mut [u8; 32]) {
+    // SAFETY: 32 writable bytes behind the reference; unaligned.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), bytes) }
+}
+
 /// Eight words, each in a lane.
 #[inline]
 #[target_feature(enable = "avx2")]
@@ -75,22 +83,22 @@ pub(crate) fn narrow_words(lanes: __m256i, to: &mut [u16; 8]) {
     unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(words)) }
 }
 
-/// `table[lane mod 4096]` for each lane.
+/// `table[byte]` for each byte. Not a gather, which is slower on many CPUs.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(crate) fn gather_4096(table: &[u32; 4096], lanes: __m256i) -> __m256i {
-    let index = _mm256_and_si256(lanes, _mm256_set1_epi32(4095));
-    // SAFETY: every index is below the table's length.
-    unsafe { _mm256_i32gather_epi32::<4>(table.as_ptr().cast(), index) }
+pub(crate) fn look_up(table: &[u32; 256], bytes: &[u8; 8]) -> __m256i {
+    let [a, b, c, d, e, f, g, h] = bytes.map(|byte| table[usize::from(byte)] as i32);
+    _mm256_setr_epi32(a, b, c, d, e, f, g, h)
 }
 
-/// `table[lane mod 256]` for each lane.
+/// `table[lane mod 4096]` for each lane. Not a gather, which is slower on many CPUs.
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(crate) fn gather_256(table: &[u32; 256], lanes: __m256i) -> __m256i {
-    let index = _mm256_and_si256(lanes, _mm256_set1_epi32(255));
-    // SAFETY: every index is below the table's length.
-    unsafe { _mm256_i32gather_epi32::<4>(table.as_ptr().cast(), index) }
+pub(crate) fn look_up_4096(table: &[u32; 4096], lanes: __m256i) -> __m256i {
+    let mut places = [0; 8];
+    store(lanes, &mut places);
+    let [a, b, c, d, e, f, g, h] = places.map(|place| table[place as usize % 4096] as i32);
+    _mm256_setr_epi32(a, b, c, d, e, f, g, h)
 }
 
 /// For each mask of eight lanes, which lane goes where when the set ones move together at the

@@ -14,6 +14,7 @@ pub(crate) fn detected() -> bool {
         && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx512vbmi")
         && is_x86_feature_detected!("avx512vbmi2")
 }
 
@@ -31,6 +32,32 @@ pub(crate) fn load(from: &[u32; 16]) -> __m512i {
 pub(crate) fn store(lanes: __m512i, to: &mut [u32; 16]) {
     // SAFETY: 64 writable bytes behind the reference; unaligned.
     unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), lanes) }
+}
+
+/// The first 64 bytes; zeros where there are fewer.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+pub(crate) fn load_bytes(from: &[u8]) -> __m512i {
+    let mask = u64::MAX >> (64 - from.len().clamp(1, 64));
+    let mask = if from.is_empty() { 0 } else { mask };
+    // SAFETY: only bytes of the slice are read, the mask leaves out the others; unaligned.
+    unsafe { _mm512_maskz_loadu_epi8(mask, from.as_ptr().cast()) }
+}
+
+/// Writes 64 bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn store_bytes(bytes: __m512i, to: &mut [u8; 64]) {
+    // SAFETY: 64 writable bytes behind the reference; unaligned.
+    unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), bytes) }
+}
+
+/// Writes the first 32 bytes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn store_half(bytes: __m512i, to: &mut [u8; 32]) {
+    // SAFETY: 32 writable bytes behind the reference; unaligned.
+    unsafe { _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(bytes)) }
 }
 
 /// Sixteen words, each in a lane.
@@ -70,15 +97,6 @@ pub(crate) fn store_words(words: __m256i, to: &mut [u16; 16]) {
 #[target_feature(enable = "avx512f")]
 pub(crate) fn gather_4096(table: &[u32; 4096], lanes: __m512i) -> __m512i {
     let index = _mm512_and_si512(lanes, _mm512_set1_epi32(4095));
-    // SAFETY: every index is below the table's length.
-    unsafe { _mm512_i32gather_epi32::<4>(index, table.as_ptr().cast()) }
-}
-
-/// `table[lane mod 256]` for each lane.
-#[inline]
-#[target_feature(enable = "avx512f")]
-pub(crate) fn gather_256(table: &[u32; 256], lanes: __m512i) -> __m512i {
-    let index = _mm512_and_si512(lanes, _mm512_set1_epi32(255));
     // SAFETY: every index is below the table's length.
     unsafe { _mm512_i32gather_epi32::<4>(index, table.as_ptr().cast()) }
 }

@@ -6,8 +6,7 @@ use std::arch::x86_64::*;
 
 use super::{BITS, DecodeTable, ESCAPED, EncodeTable, LOWEST, SLOTS, Stack, portable};
 use crate::simd::avx2::{
-    COMPRESS, EXPAND, gather_256, gather_4096, load, narrow_bytes, narrow_words, store,
-    widen_bytes, widen_words,
+    COMPRESS, EXPAND, load, look_up, look_up_4096, narrow_bytes, narrow_words, store, widen_words,
 };
 use crate::simd::{Path, Simd};
 
@@ -77,25 +76,17 @@ fn encode_rows<const K: usize>(
     let mut x: [__m256i; K] = std::array::from_fn(|k| load(&*states[k]));
     let low = _mm256_set1_epi32(4095);
     let downwards = _mm256_setr_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-    let Stack {
-        words,
-        height,
-        escapes,
-    } = stack;
     for row in rows.chunks_exact(K).rev() {
         for k in (0..K).rev() {
-            let bytes = widen_bytes(&row[k]);
-            let symbol = gather_256(&table.symbols, bytes);
+            let symbol = look_up(&table.symbols, &row[k]);
             // The flag of an escape is the lane's sign.
             const { assert!(ESCAPED == 1 << 31) };
             let escaped = _mm256_movemask_ps(_mm256_castsi256_ps(symbol));
             if escaped != 0 {
-                escapes.extend(
-                    (0..8)
-                        .rev()
-                        .filter(|i| escaped >> i & 1 == 1)
-                        .map(|i| row[k][i]),
-                );
+                for i in (0..8).rev().filter(|i| escaped >> i & 1 == 1) {
+                    stack.escapes[stack.escaped] = row[k][i];
+                    stack.escaped += 1;
+                }
             }
             let slots = _mm256_and_si256(symbol, low);
             let first = _mm256_and_si256(_mm256_srli_epi32::<12>(symbol), low);
@@ -106,10 +97,10 @@ fn encode_rows<const K: usize>(
             let full = 255 & !_mm256_movemask_ps(_mm256_castsi256_ps(turned_fits)) as usize;
             let leaving = _mm256_permutevar8x32_epi32(turned, load(&COMPRESS[full]));
             // Invariant: the stack has a row of room beyond its words.
-            if let Some(place) = words[*height..].first_chunk_mut::<8>() {
+            if let Some(place) = stack.words[stack.height..].first_chunk_mut::<8>() {
                 narrow_words(leaving, place);
             }
-            *height += full.count_ones() as usize;
+            stack.height += full.count_ones() as usize;
             let rest = _mm256_blendv_epi8(_mm256_srli_epi32::<16>(x[k]), x[k], fits);
             x[k] = _mm256_add_epi32(spread(rest, slots), first);
         }
@@ -147,7 +138,7 @@ fn decode_rows<const K: usize>(
     let mut next = 0;
     for row in rows.chunks_exact_mut(K) {
         for k in 0..K {
-            let entry = gather_4096(table, x[k]);
+            let entry = look_up_4096(table, x[k]);
             row[k] = narrow_bytes(_mm256_srli_epi32::<24>(entry));
             let slots = _mm256_and_si256(entry, low);
             let place = _mm256_and_si256(_mm256_srli_epi32::<12>(entry), low);

@@ -4,9 +4,9 @@
 
 use std::arch::x86_64::*;
 
-use super::{BITS, DecodeTable, ESCAPED, EncodeTable, LOWEST, SLOTS, Stack, portable};
+use super::{BITS, DecodeTable, ESCAPE, EncodeTable, LOWEST, SLOTS, Stack, portable};
 use crate::simd::avx512::{
-    gather_256, gather_4096, load, narrow_bytes, store, store_words, widen_bytes, widen_words,
+    gather_4096, load, load_bytes, narrow_bytes, store, store_bytes, store_words, widen_words,
 };
 use crate::simd::{Path, Simd};
 
@@ -37,6 +37,7 @@ pub(super) fn encode(
                 encode_rows::<4, true>(table, rows, [a, b, c, d], stack);
             }
             [a, b, c, d] => encode_rows::<4, false>(table, rows, [a, b, c, d], stack),
+            [a] if table.small => encode_rows::<1, true>(table, rows, [a], stack),
             [a] => encode_rows::<1, false>(table, rows, [a], stack),
             _ => portable::encode(table, groups, states, stack),
         }
@@ -73,57 +74,107 @@ pub(super) fn decode(
     portable::pop_row(table, words, next, states, last)
 }
 
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi2,popcnt")]
+/// Bytes and lanes are in descending order here, so that what leaves them compresses into the order of the
+/// stack.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx512vbmi2,avx2,bmi2,popcnt")]
 fn encode_rows<const K: usize, const SMALL: bool>(
     table: &EncodeTable,
     rows: &[[u8; 16]],
     states: [&mut [u32; 16]; K],
     stack: &mut Stack<'_>,
 ) {
-    let mut x: [__m512i; K] = std::array::from_fn(|k| load(&*states[k]));
-    let symbols: [__m512i; 4] = registers(&table.symbols);
+    let turned = _mm512_setr_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    let mut x: [__m512i; K] =
+        std::array::from_fn(|k| _mm512_permutexvar_epi32(turned, load(&*states[k])));
+    let entries = Entries::<SMALL>::new(table);
+    let downwards: [u8; 64] = std::array::from_fn(|i| (16 * K - 1).wrapping_sub(i) as u8);
+    let downwards = load_bytes(&downwards);
+    let row_mask = u64::MAX >> (64 - 16 * K);
     let low = _mm512_set1_epi32(4095);
-    let downwards = _mm256_setr_epi16(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    let Stack {
-        words,
-        height,
-        escapes,
-    } = stack;
+    let [_, escape_b, escape_c, _] = table.symbols[ESCAPE]
+        .to_le_bytes()
+        .map(|byte| _mm512_set1_epi8(byte as i8));
     for row in rows.chunks_exact(K).rev() {
+        let bytes = _mm512_permutexvar_epi8(downwards, load_bytes(row.as_flattened()));
+        let planes = entries.planes(bytes);
+        // First slots are the upper twelve bits of an entry, and no other's than the escape's are its.
+        // Invariant: the stack has a row of room beyond what is on it.
+        let escaped = _mm512_mask_cmpeq_epi8_mask(row_mask, planes[2], escape_c);
+        let escaped = _mm512_mask_cmpeq_epi8_mask(escaped, planes[1], escape_b);
+        if let Some(place) = stack.escapes[stack.escaped..].first_chunk_mut::<64>() {
+            store_bytes(_mm512_maskz_compress_epi8(escaped, bytes), place);
+        }
+        stack.escaped += escaped.count_ones() as usize;
         for k in (0..K).rev() {
-            let bytes = widen_bytes(&row[k]);
-            let symbol = if SMALL {
-                look_up(&symbols, bytes)
-            } else {
-                gather_256(&table.symbols, bytes)
-            };
-            let escaped = _mm512_test_epi32_mask(symbol, _mm512_set1_epi32(ESCAPED as i32));
-            if escaped != 0 {
-                escapes.extend(
-                    (0..16)
-                        .rev()
-                        .filter(|i| escaped >> i & 1 == 1)
-                        .map(|i| row[k][i]),
-                );
-            }
+            let symbol = spread_planes(&planes, &PLACES[K - 1 - k]);
             let slots = _mm512_and_si512(symbol, low);
-            let first = _mm512_and_si512(_mm512_srli_epi32::<12>(symbol), low);
-            // Too large for the next state: a word leaves, the highest lane's first.
+            let first = _mm512_srli_epi32::<12>(symbol);
+            // Too large for the next state: a word leaves.
             let full = _mm512_cmpge_epu32_mask(x[k], _mm512_slli_epi32::<19>(slots));
-            let leaving = _mm256_permutexvar_epi16(downwards, _mm512_cvtepi32_epi16(x[k]));
-            let leaving = _mm256_maskz_compress_epi16(full.reverse_bits(), leaving);
-            // Invariant: the stack has a row of room beyond its words.
-            if let Some(place) = words[*height..].first_chunk_mut::<16>() {
+            let leaving = _mm256_maskz_compress_epi16(full, _mm512_cvtepi32_epi16(x[k]));
+            if let Some(place) = stack.words[stack.height..].first_chunk_mut::<16>() {
                 store_words(leaving, place);
             }
-            *height += full.count_ones() as usize;
+            stack.height += full.count_ones() as usize;
             let rest = _mm512_mask_srli_epi32::<16>(x[k], full, x[k]);
             x[k] = _mm512_add_epi32(spread(rest, slots), first);
         }
     }
     for (state, lanes) in states.into_iter().zip(x) {
-        store(lanes, state);
+        store(_mm512_permutexvar_epi32(turned, lanes), state);
     }
+}
+
+/// The three lower bytes of the entries of an [`EncodeTable`], a plane of bytes each, in registers: 64 byte
+/// values are looked up at once, where a gather takes its entries one by one.
+struct Entries<const SMALL: bool>([[__m512i; 4]; 3]);
+
+impl<const SMALL: bool> Entries<SMALL> {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(table: &EncodeTable) -> Self {
+        Self(std::array::from_fn(|plane| {
+            let bytes = table.symbols.map(|symbol| symbol.to_le_bytes()[plane]);
+            let quarters = bytes.as_chunks::<64>().0;
+            std::array::from_fn(|quarter| load_bytes(&quarters[quarter]))
+        }))
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+    fn planes(&self, bytes: __m512i) -> [__m512i; 3] {
+        if SMALL {
+            return [0, 1, 2].map(|plane| _mm512_permutexvar_epi8(bytes, self.0[plane][0]));
+        }
+        let upper = _mm512_movepi8_mask(bytes);
+        [0, 1, 2].map(|plane| {
+            let [a, b, c, d] = self.0[plane];
+            let low = _mm512_permutex2var_epi8(a, bytes, b);
+            let high = _mm512_permutex2var_epi8(c, bytes, d);
+            _mm512_mask_blend_epi8(upper, low, high)
+        })
+    }
+}
+
+/// For each vector, where the bytes of its lanes are in two planes, and in a third.
+static PLACES: [[u8; 64]; 4] = {
+    let mut places = [[0; 64]; 4];
+    let mut at = 0;
+    while at < 256 {
+        // The second byte of a lane is that of the second plane.
+        places[at / 64][at % 64] = (at / 4) as u8 + if at % 4 == 1 { 64 } else { 0 };
+        at += 1;
+    }
+    places
+};
+
+/// Three planes of bytes as lanes, whose highest bytes are 0.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
+fn spread_planes([a, b, c]: &[__m512i; 3], places: &[u8; 64]) -> __m512i {
+    let places = load_bytes(places);
+    let lower = _mm512_maskz_permutex2var_epi8(0x3333_3333_3333_3333, *a, places, *b);
+    _mm512_mask_permutexvar_epi8(lower, 0x4444_4444_4444_4444, places, *c)
 }
 
 /// ⌊x/y⌋ · SLOTS + x mod y for x < 2³¹, y < SLOTS and a quotient below 2¹⁹. The reciprocal is the CPU's
@@ -144,24 +195,6 @@ fn spread(x: __m512i, y: __m512i) -> __m512i {
     let short = _mm512_cmpge_epi32_mask(rest, y);
     let others = _mm512_sub_epi32(_mm512_set1_epi32(SLOTS as i32), y);
     _mm512_mask_add_epi32(spread, short, spread, others)
-}
-
-/// The first 64 entries of a table.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn registers(table: &[u32; 256]) -> [__m512i; 4] {
-    let chunks = table.as_chunks::<16>().0;
-    std::array::from_fn(|i| load(&chunks[i]))
-}
-
-/// `table[lane]` for lanes below 64.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn look_up(table: &[__m512i; 4], lanes: __m512i) -> __m512i {
-    let upper = _mm512_test_epi32_mask(lanes, _mm512_set1_epi32(32));
-    let low = _mm512_permutex2var_epi32(table[0], lanes, table[1]);
-    let high = _mm512_permutex2var_epi32(table[2], lanes, table[3]);
-    _mm512_mask_blend_epi32(upper, low, high)
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi2,avx2,bmi2,popcnt")]

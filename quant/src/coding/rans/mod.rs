@@ -104,15 +104,14 @@ impl Prepared {
         let table = EncodeTable::new(&self.model);
         // A word at most for each byte, and room for whole vectors beyond.
         words.resize(groups.len() + STATES_MAX, 0);
-        escapes.clear();
-        // Escapes are rare, but their number varies: room for many saves growing for a few.
-        escapes.reserve(groups.len() / 32 + 64);
+        escapes.resize(groups.len() + STATES_MAX, 0);
         let mut states = [LOWEST; STATES_MAX];
         let states = &mut states[..self::states(groups.len())];
         let mut stack = Stack {
             words,
             height: 0,
             escapes,
+            escaped: 0,
         };
         match simd.path() {
             Path::Portable => portable::encode(&table, groups, states, &mut stack),
@@ -121,9 +120,11 @@ impl Prepared {
             #[cfg(target_arch = "x86_64")]
             Path::Avx512 => avx512::encode(simd, &table, groups, states, &mut stack),
         }
-        let height = stack.height;
-        varint::write(escapes.len() as u64, bytes);
-        bytes.extend(escapes.iter().rev());
+        let Stack {
+            height, escaped, ..
+        } = stack;
+        varint::write(escaped as u64, bytes);
+        bytes.extend(escapes[..escaped].iter().rev());
         bytes.extend(states.iter().flat_map(|state| state.to_le_bytes()));
         portable::append_reversed(simd, &words[..height], bytes);
     }
@@ -134,15 +135,16 @@ struct Stack<'a> {
     /// Longer than the stream by a row of states, so that vectors can be written whole.
     words: &'a mut [u16],
     height: usize,
-    /// Bytes without a slot, the last one first.
-    escapes: &'a mut Vec<u8>,
+    /// Bytes without a slot, the last one first; likewise.
+    escapes: &'a mut [u8],
+    escaped: usize,
 }
 
 /// What the encoder must know of each byte value: its slots in bits 0–11, the first of them in 12–23,
 /// and [`ESCAPED`] if it has none and these are the escape's.
 struct EncodeTable {
     symbols: [u32; 256],
-    /// Byte values below 64 only: the table then fits into registers.
+    /// Byte values below 64 only: a quarter of the look-ups is then enough.
     small: bool,
 }
 

@@ -24,7 +24,8 @@ pub(super) fn push(table: &EncodeTable, byte: u8, state: &mut u32, stack: &mut S
     let symbol = table.symbols[usize::from(byte)];
     let (slots, first) = (symbol & 4095, symbol >> 12 & 4095);
     if symbol & ESCAPED != 0 {
-        stack.escapes.push(byte);
+        stack.escapes[stack.escaped] = byte;
+        stack.escaped += 1;
     }
     let mut x = *state;
     if x >= slots << 19 {

@@ -108,11 +108,12 @@ fn every_number_of_slots_divides_exactly_on_every_path() {
         let begin: [u32; 16] =
             std::array::from_fn(|i| starts[i % 6].clamp(LOWEST, largest.max(LOWEST)));
         let run = |encode: &dyn Fn(&mut [u32], &mut Stack<'_>)| {
-            let (mut states, mut words, mut escapes) = (begin, vec![0; 64], Vec::new());
+            let (mut states, mut words, mut escapes) = (begin, vec![0; 64], vec![0; 64]);
             let mut stack = Stack {
                 words: &mut words,
                 height: 0,
                 escapes: &mut escapes,
+                escaped: 0,
             };
             encode(&mut states, &mut stack);
             let height = stack.height;
