@@ -52,6 +52,15 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// The decayed sums of ‖v − q‖² and ‖v‖².
+    pub(crate) fn measures(&self) -> [f64; 2] {
+        [self.error, self.input]
+    }
+
+    pub(crate) fn resume(&mut self, [error, input]: [f64; 2]) {
+        (self.error, self.input) = (error, input);
+    }
+
     /// The gains for the next frame, and whether they had to be bounded.
     pub(crate) fn bound(&self, gains: Gains) -> (Gains, bool) {
         if !gains.guard || self.input <= 0.0 {

@@ -62,7 +62,7 @@ mod values;
 
 pub use aggregate::{AggregateError, Aggregator, BucketFrames, aggregate};
 pub use decoder::Decoder;
-pub use encoder::Encoder;
+pub use encoder::{Encoder, ForeignMemory, Memory, Values};
 pub use error::DecodeError;
 pub use feedback::{Gains, LAMBDA_MAX};
 pub use frame::FrameId;

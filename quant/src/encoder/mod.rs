@@ -4,6 +4,7 @@ mod bucket;
 mod budget;
 mod elements;
 mod groups;
+mod state;
 mod survey;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use crate::simd::Simd;
 use crate::spec::CodecSpec;
 use crate::stats::FrameStats;
 use bucket::{Bucket, BucketState, Common, Scratch};
+pub use state::{ForeignMemory, Memory, Values};
 
 /// Turns a member's gradients into frames and remembers what that lost.
 #[derive(Debug)]

@@ -1,0 +1,109 @@
+//! What an encoder remembers, to be stored and taken up again.
+
+use std::borrow::Cow;
+
+use super::Encoder;
+
+/// A named vector of an encoder's memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Memory<'a> {
+    /// `residual`, `velocity`, `bucket.B.measures` or `bucket.B.factor.F`.
+    pub name: String,
+    /// The numbers.
+    pub values: Values<'a>,
+}
+
+/// Numbers of an encoder's memory.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values<'a> {
+    /// Residuals, velocities, factors.
+    Single(Cow<'a, [f32]>),
+    /// Sums that the guard goes by.
+    Double(Vec<f64>),
+}
+
+/// Memory that does not belong to an encoder of this codec and layout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} with {found} numbers is nothing that this codec remembers of this model")]
+pub struct ForeignMemory {
+    name: String,
+    found: usize,
+}
+
+impl Encoder {
+    /// All that later frames depend on, besides the codec, the layout and the seed. What is empty is
+    /// left out.
+    pub fn memory(&self) -> Vec<Memory<'_>> {
+        let single = |name: String, values| Memory {
+            name,
+            values: Values::Single(Cow::Borrowed(values)),
+        };
+        let mut memory = Vec::new();
+        for (name, values) in [("residual", &self.residual), ("velocity", &self.velocity)] {
+            if !values.is_empty() {
+                memory.push(single(name.to_owned(), values));
+            }
+        }
+        for (bucket, state) in &self.buckets {
+            memory.push(Memory {
+                name: format!("bucket.{bucket}.measures"),
+                values: Values::Double(state.guard.measures().to_vec()),
+            });
+            for (index, factor) in state.factors.iter().enumerate() {
+                memory.push(single(format!("bucket.{bucket}.factor.{index}"), factor));
+            }
+        }
+        memory
+    }
+
+    /// Becomes the encoder that had this memory.
+    ///
+    /// # Errors
+    ///
+    /// If it is that of another codec or model; the encoder is then of no use.
+    pub fn restore<'a>(
+        &mut self,
+        memory: impl IntoIterator<Item = Memory<'a>>,
+    ) -> Result<(), ForeignMemory> {
+        self.residual.fill(0.0);
+        self.velocity.fill(0.0);
+        self.buckets.clear();
+        memory.into_iter().try_for_each(|memory| self.take(memory))
+    }
+
+    fn take(&mut self, Memory { name, values }: Memory<'_>) -> Result<(), ForeignMemory> {
+        let found = match &values {
+            Values::Single(values) => values.len(),
+            Values::Double(values) => values.len(),
+        };
+        let elements = self.common.layout.elements();
+        let parts: Vec<&str> = name.split('.').collect();
+        let bucket = |text: &str| text.parse::<u32>().ok();
+        let place = match (parts.as_slice(), values) {
+            (["residual"], Values::Single(values)) => copy(&mut self.residual, &values),
+            (["velocity"], Values::Single(values)) => copy(&mut self.velocity, &values),
+            (["bucket", index, "measures"], Values::Double(values)) => bucket(index)
+                .zip(values.try_into().ok())
+                .map(|(index, measures)| {
+                    self.buckets
+                        .entry(index)
+                        .or_default()
+                        .guard
+                        .resume(measures);
+                }),
+            (["bucket", index, "factor", part], Values::Single(values)) => bucket(index)
+                .zip(part.parse().ok().filter(|part| *part < elements))
+                .map(|(index, part): (u32, usize)| {
+                    let factors = &mut self.buckets.entry(index).or_default().factors;
+                    factors.resize(factors.len().max(part + 1), Vec::new());
+                    factors[part] = values.into_owned();
+                }),
+            _ => None,
+        };
+        place.ok_or(ForeignMemory { name, found })
+    }
+}
+
+fn copy(to: &mut [f32], from: &[f32]) -> Option<()> {
+    (to.len() == from.len()).then(|| to.copy_from_slice(from))
+}
