@@ -10,7 +10,7 @@ use ecq_nn::data::{self, DataName};
 use ecq_nn::optim::{Schedule, Sgd};
 use ecq_nn::{Batch, ModelName, Sampler};
 use ecq_quant::{CodecSpec, Decoder, Encoder, FrameId, Layout, aggregate};
-use harness::{Ended, Program, directory, read, signal};
+use harness::{Cluster, Ended, Program, directory, read, signal};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -168,61 +168,28 @@ fn whatever_strikes_a_run_comes_through() {
     is_its_history(&ended, dir.path(), 2, 15_000, Some(64));
 }
 
-/// A coordinator and nodes by hand, in a directory of their own.
-struct Cluster {
-    dir: tempfile::TempDir,
-    coordinator: Program,
-    address: String,
-}
-
-impl Cluster {
-    fn start(args: &[&str]) -> Self {
-        let dir = directory();
-        let fixed = [
-            "coordinator",
-            "--listen",
-            "127.0.0.1:0",
-            "--address-file",
-            "address",
-        ];
-        let mut coordinator = Program::start(dir.path(), &[&fixed[..], &RUN, args].concat());
-        coordinator.until(|line| line.contains("waiting for nodes: 0 of").then_some(()));
-        let address = read(dir.path().join("address"));
-        Self {
-            dir,
-            coordinator,
-            address,
-        }
-    }
-
-    fn node(&self) -> Program {
-        Program::start(self.dir.path(), &["node", "--coordinator", &self.address])
-    }
-
-    fn until(&mut self, part: &str) {
-        self.coordinator
-            .until(|line| line.contains(part).then_some(()));
-    }
+fn cluster(args: &[&str]) -> Cluster {
+    Cluster::start(&[&RUN, args].concat())
 }
 
 /// T12: a node that comes back takes a member's replica and trains on with the others.
 #[test]
 fn who_comes_back_trains_on_with_the_others() {
     let args = ["-n", "3", "--steps", "20000", "--global-batch", "100"];
-    let mut cluster = Cluster::start(&args);
-    let mut nodes: Vec<Program> = (0..3).map(|_| cluster.node()).collect();
+    let mut cluster = cluster(&args);
+    let mut nodes: Vec<Program> = (0..3).map(|_| cluster.node(&[])).collect();
     cluster.until("view 1: 3 members train");
     nodes.remove(1).signal("KILL");
     cluster.until("2 members train");
-    nodes.push(cluster.node());
+    nodes.push(cluster.node(&[]));
     cluster.until("3 members train");
     // And one that leaves in order.
     let leaver = nodes.remove(0);
     leaver.signal("TERM");
     assert_eq!(leaver.finish().code(), Some(143));
-    let ended = cluster.coordinator.finish();
+    let ended = cluster.finish();
     assert!(ended.stderr.contains("told to stop"), "{}", ended.stderr);
-    is_its_history(&ended, cluster.dir.path(), 4, 20_000, Some(100));
+    is_its_history(&ended, cluster.dir(), 4, 20_000, Some(100));
     for node in nodes {
         let ended = node.finish();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
@@ -233,16 +200,16 @@ fn who_comes_back_trains_on_with_the_others() {
 /// for it, so that it is not too late for that.
 #[test]
 fn who_was_frozen_comes_back_by_itself() {
-    let mut cluster = Cluster::start(&["-n", "2", "--min-nodes", "2", "--steps", "5000"]);
-    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node()).collect();
+    let mut cluster = cluster(&["-n", "2", "--min-nodes", "2", "--steps", "5000"]);
+    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node(&[])).collect();
     cluster.until("view 1: 2 members train");
     nodes[1].signal("STOP");
     cluster.until("1 of at least 2 are there");
     nodes[1].signal("CONT");
     nodes[1].until(|line| line.contains("trying to come back").then_some(()));
     cluster.until("2 members train");
-    let ended = cluster.coordinator.finish();
-    is_its_history(&ended, cluster.dir.path(), 3, 5000, None);
+    let ended = cluster.finish();
+    is_its_history(&ended, cluster.dir(), 3, 5000, None);
     for node in nodes {
         let ended = node.finish();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
@@ -251,15 +218,15 @@ fn who_was_frozen_comes_back_by_itself() {
 
 #[test]
 fn below_the_least_number_of_nodes_the_run_waits() {
-    let mut cluster = Cluster::start(&["-n", "2", "--min-nodes", "2", "--steps", "2000"]);
-    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node()).collect();
+    let mut cluster = cluster(&["-n", "2", "--min-nodes", "2", "--steps", "2000"]);
+    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node(&[])).collect();
     cluster.until("view 1: 2 members train");
     nodes.remove(0).signal("KILL");
     cluster.until("waiting for nodes, 1 of at least 2 are there");
-    nodes.push(cluster.node());
+    nodes.push(cluster.node(&[]));
     cluster.until("2 members train");
-    let ended = cluster.coordinator.finish();
-    is_its_history(&ended, cluster.dir.path(), 3, 2000, None);
+    let ended = cluster.finish();
+    is_its_history(&ended, cluster.dir(), 3, 2000, None);
     for node in nodes {
         assert_eq!(node.finish().code(), Some(0));
     }
@@ -267,11 +234,11 @@ fn below_the_least_number_of_nodes_the_run_waits() {
 
 #[test]
 fn a_run_whose_last_node_is_lost_fails_and_says_why() {
-    let mut cluster = Cluster::start(&["-n", "1", "--steps", "100000000"]);
-    let node = cluster.node();
+    let mut cluster = cluster(&["-n", "1", "--steps", "100000000"]);
+    let node = cluster.node(&[]);
     cluster.until("view 1: 1 members train");
     node.signal("KILL");
-    let ended = cluster.coordinator.finish();
+    let ended = cluster.finish();
     assert_eq!(ended.code(), Some(5), "{}", ended.stderr);
     assert!(
         ended.complaint().contains("rank 0 is lost"),

@@ -51,8 +51,21 @@ pub struct RunConfig {
     pub seed: u64,
     /// Replicas are compared after each step whose count is a multiple of this, and at the end.
     pub digest_every: Step,
+    /// Whether the run leaves the log of its frames.
+    #[serde(default)]
+    pub record: bool,
     /// Seconds of silence after which a node counts as lost.
     pub lease_seconds: f64,
+    /// Every member keeps a checkpoint after each step whose count is a multiple of this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<Step>,
+    /// Checkpoints that a member keeps, the latest.
+    #[serde(default = "keep_checkpoints")]
+    pub keep_checkpoints: u32,
+}
+
+fn keep_checkpoints() -> u32 {
+    3
 }
 
 /// A configuration that no run can have.
@@ -176,6 +189,18 @@ impl RunConfig {
             self.lease_seconds.to_string(),
             "from 0.5 to 3600",
         )?;
+        check(
+            self.checkpoint_every != Some(0),
+            "checkpoint-every",
+            "0".to_owned(),
+            "at least 1 step",
+        )?;
+        check(
+            self.keep_checkpoints >= 2,
+            "keep-checkpoints",
+            self.keep_checkpoints.to_string(),
+            "at least 2: while some members write one, others only have the one before",
+        )?;
         match (self.steps, self.epochs) {
             (Some(1..), None) | (None, Some(1..)) => Ok(()),
             (Some(0), None) => check(false, "steps", "0".into(), "at least 1"),
@@ -250,7 +275,10 @@ mod tests {
             momentum: 0.9,
             seed: 1,
             digest_every: 10,
+            record: true,
             lease_seconds: 5.0,
+            checkpoint_every: None,
+            keep_checkpoints: 3,
         }
     }
 
@@ -272,7 +300,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         type Spoil = fn(&mut RunConfig);
-        let wrong: [(&str, Spoil); 15] = [
+        let wrong: [(&str, Spoil); 17] = [
             ("name", |c| c.name.clear()),
             ("nodes", |c| c.nodes = 0),
             ("min-nodes", |c| c.min_nodes = 0),
@@ -285,6 +313,8 @@ mod tests {
             ("seed", |c| c.seed = u64::MAX),
             ("digest-every", |c| c.digest_every = 0),
             ("lease-seconds", |c| c.lease_seconds = f64::NAN),
+            ("checkpoint-every", |c| c.checkpoint_every = Some(0)),
+            ("keep-checkpoints", |c| c.keep_checkpoints = 1),
             ("steps", |c| c.steps = Some(3)),
             ("steps", |c| c.epochs = None),
             ("epochs", |c| c.epochs = Some(0)),

@@ -36,7 +36,7 @@ mod view;
 pub use config::{ConfigError, RunConfig};
 pub use id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 pub use message::{
-    Evaluation, Failure, Fingerprint, FrameKey, Hello, Installation, Refusal, StepReport,
+    Evaluation, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Refusal, StepReport,
     ToCoordinator, ToNode,
 };
 pub use node::Verdict;

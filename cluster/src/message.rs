@@ -14,6 +14,8 @@ pub struct Hello {
     pub version: String,
     /// `host:port` on which other members reach the node.
     pub address: String,
+    /// Whether it only follows, and never is a member.
+    pub observe: bool,
 }
 
 /// What a node must have in common with all others before it may train with them.
@@ -29,13 +31,39 @@ pub struct Fingerprint {
     pub samples: u64,
 }
 
+/// A checkpoint that a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The first step that is not applied to it.
+    pub step: Step,
+    /// Whose residual it holds.
+    pub rank: Rank,
+    /// Digest of its replica.
+    pub digest: Digest,
+}
+
 /// A node's words to the coordinator that the protocol acts on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ToCoordinator {
     /// Asks to take part.
     Hello(Hello),
+    /// First words of a member in place of [`ToCoordinator::Hello`], after its session broke: it has
+    /// gone on training.
+    Return {
+        /// The member.
+        node: NodeId,
+        /// The view that it heard of last.
+        view: ViewNumber,
+        /// Whether it stands still until the next view.
+        frozen: bool,
+    },
     /// Data are loaded and the replica is initialised.
-    Prepared(Fingerprint),
+    Prepared {
+        /// What must be the same on all nodes.
+        fingerprint: Fingerprint,
+        /// Checkpoints of this run that the node could go on from.
+        kept: Vec<Kept>,
+    },
     /// Still here.
     Heartbeat,
     /// The replica after `step`.
@@ -88,6 +116,8 @@ pub enum ToNode {
         node: NodeId,
         /// The resolved `config.toml`.
         config: String,
+        /// Whether the run has had a view: what the node has kept of it counts.
+        begun: bool,
     },
     /// The node may not take part.
     Refused(Refusal),
@@ -130,6 +160,8 @@ pub struct Installation {
     /// Members that lack contributions to the step before the first; this node has applied it and
     /// forwards what it holds of it.
     pub supply: Vec<Member>,
+    /// The run goes on from its checkpoints: this node takes up the one of this rank.
+    pub restore: Option<Rank>,
 }
 
 /// Why a node may not take part.

@@ -3,7 +3,7 @@
 use ecq_cluster::coordinator::{self, Coordinator};
 use ecq_cluster::node::{self, Node};
 use ecq_cluster::{
-    Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Member, Refusal, RunConfig,
+    Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Member, Refusal, RunConfig,
     ToCoordinator, ToNode, View,
 };
 use proptest::collection::vec;
@@ -42,13 +42,25 @@ fn hello() -> impl Strategy<Value = Hello> {
         rank,
         version: "1".into(),
         address: String::new(),
+        observe: false,
     })
+}
+
+fn kept() -> impl Strategy<Value = Vec<Kept>> {
+    let one = (number(), small(), digest());
+    let one = one.prop_map(|(step, rank, digest)| Kept { step, rank, digest });
+    proptest::collection::vec(one, 0..3)
 }
 
 fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
     prop_oneof![
         4 => hello().prop_map(ToCoordinator::Hello),
-        4 => fingerprint().prop_map(ToCoordinator::Prepared),
+        4 => (fingerprint(), kept()).prop_map(|(fingerprint, kept)| {
+            ToCoordinator::Prepared { fingerprint, kept }
+        }),
+        2 => (number(), any::<bool>()).prop_map(|(view, frozen)| {
+            ToCoordinator::Return { node: 1, view, frozen }
+        }),
         1 => Just(ToCoordinator::Heartbeat),
         2 => (number(), digest()).prop_map(|(step, digest)| ToCoordinator::Digest { step, digest }),
         1 => (number(), small()).prop_map(|(view, rank)| {
@@ -94,6 +106,7 @@ fn view() -> impl Strategy<Value = View> {
 fn installation() -> impl Strategy<Value = Installation> {
     (view(), any::<bool>(), any::<bool>()).prop_map(|(view, hold, supply)| Installation {
         supply: view.members.iter().filter(|_| supply).cloned().collect(),
+        restore: (hold && supply).then_some(0),
         view,
         hold,
     })
@@ -102,7 +115,7 @@ fn installation() -> impl Strategy<Value = Installation> {
 fn node_event() -> impl Strategy<Value = node::Event> {
     use node::Event;
     let said = prop_oneof![
-        4 => (0..4_u64).prop_map(|node| ToNode::Welcome { node, config: String::new() }),
+        4 => (0..4_u64).prop_map(|node| ToNode::Welcome { node, config: String::new(), begun: true }),
         8 => installation().prop_map(ToNode::Install),
         4 => number().prop_map(|view| ToNode::Freeze { view }),
         4 => (view(), small()).prop_map(|(view, donor)| ToNode::Follow { view, donor }),
@@ -120,7 +133,7 @@ fn node_event() -> impl Strategy<Value = node::Event> {
     prop_oneof![
         9 => said.prop_map(Event::Message),
         5 => prepared.prop_map(|(fingerprint, buckets, steps, digest_every)| Event::Prepared {
-            fingerprint, buckets, steps, digest_every,
+            fingerprint, buckets, steps, digest_every, kept: Vec::new(),
         }),
         4 => number().prop_map(Event::Linked),
         4 => (number(), small(), number())
@@ -139,6 +152,8 @@ fn node_event() -> impl Strategy<Value = node::Event> {
             Event::PeerLost { view, rank, reason: String::new() }
         }),
         1 => Just(Event::CoordinatorLost(String::new())),
+        1 => Just(Event::Reconnected),
+        1 => Just(Event::CoordinatorGone(String::new())),
         1 => failure().prop_map(Event::Failed),
         4 => Just(Event::Tick),
     ]
@@ -160,6 +175,7 @@ momentum = 0.0
 seed = 0
 digest-every = 1
 lease-seconds = 1.0
+record = false
 "#;
 
 proptest! {
@@ -167,10 +183,18 @@ proptest! {
 
     #[test]
     fn the_coordinator_concludes_once_and_says_nothing_more(
-        events in vec((0..1500_u64, coordinator_event()), 0..60)
+        events in vec((0..1500_u64, coordinator_event()), 0..60),
+        history in proptest::option::of(vec(view(), 0..3)),
+        found in fingerprint(),
+        checkpoint_every in proptest::option::of(1..3_u64),
     ) {
         let config = RunConfig::from_toml(CONFIG).expect("it is complete");
-        let mut machine = Coordinator::new(&config, String::new(), "1".into());
+        let config = RunConfig { checkpoint_every, ..config };
+        let (text, version) = (String::new(), "1".to_owned());
+        let mut machine = match history {
+            Some(views) => Coordinator::resume(&config, text, version, views, Some(found)),
+            None => Coordinator::new(&config, text, version),
+        };
         let (mut now, mut over) = (0, false);
         for (passed, event) in events {
             now += passed / 20;
@@ -190,7 +214,7 @@ proptest! {
     fn a_node_exits_once_and_does_nothing_more(
         events in vec((0..200_u64, node_event()), 0..60)
     ) {
-        let hello = Hello { run: None, rank: None, version: "1".into(), address: String::new() };
+        let hello = Hello { run: None, rank: None, version: "1".into(), address: String::new(), observe: false };
         let mut machine = Node::new(0, hello, 100, &mut Vec::new());
         let (mut now, mut over) = (0, false);
         for (passed, event) in events {

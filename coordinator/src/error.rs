@@ -53,6 +53,38 @@ pub enum CoordinatorError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// The run's store cannot be used.
+    #[error("{}: {source}; see to space and permissions; what is no store of ecq cannot be resumed", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        source: rusqlite::Error,
+    },
+    /// The directory holds another run.
+    #[error(
+        "the run in {} has another configuration ({}); resume it with its own, or leave the run's \
+         options out", path.display(), keys.join(", ")
+    )]
+    OtherRun {
+        /// The directory.
+        path: PathBuf,
+        /// Keys of the configuration that differ.
+        keys: Vec<String>,
+    },
+    /// The run's store is of another version of ecq.
+    #[error(
+        "{} has format {found}, this version of ecq reads {expected}; go on with the version that \
+         began the run", path.display()
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// The format of this version.
+        expected: i64,
+        /// The file's.
+        found: i64,
+    },
     /// The run failed.
     #[error("the run failed: {0}")]
     Failed(Failure),

@@ -1,14 +1,14 @@
-//! The history of a run: its views, durable before anybody acts on them.
+//! `history.jsonl`: the views of the run for people, a line each. The store has them too, and counts.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use ecq_cluster::View;
 
 use crate::error::CoordinatorError;
 use crate::run_dir::{HISTORY, RunDir, unwritable};
 
-/// `history.jsonl`: a line a view.
+/// `history.jsonl`.
 #[derive(Debug)]
 pub(crate) struct History {
     file: File,
@@ -16,33 +16,29 @@ pub(crate) struct History {
 }
 
 impl History {
-    pub(crate) fn create(dir: &RunDir) -> Result<Self, CoordinatorError> {
+    /// The file with the views so far.
+    pub(crate) fn create(dir: &RunDir, views: &[View]) -> Result<Self, CoordinatorError> {
+        let lines: String = views.iter().map(line).collect();
+        dir.replace(HISTORY, lines.as_bytes())?;
         Ok(Self {
-            file: dir.create(HISTORY)?,
+            file: dir.append(HISTORY)?,
             dir: dir.clone(),
         })
     }
 
-    /// Appends a view; returns when it would survive a power failure.
+    /// Appends a view.
     pub(crate) fn append(&mut self, view: &View) -> Result<(), CoordinatorError> {
-        let members: Vec<_> = (0_u32..)
-            .zip(&view.members)
-            .map(|(rank, member)| {
-                serde_json::json!({
-                    "rank": rank, "node": member.node, "address": member.address
-                })
-            })
-            .collect();
-        let line = serde_json::json!({
-            "view": view.number, "first_step": view.first_step, "consumed": view.consumed,
-            "members": members
-        });
-        self.store(&format!("{line}\n"))
-            .map_err(|e| unwritable(&self.dir.path(HISTORY), e))
+        let written = self.file.write_all(line(view).as_bytes());
+        written.map_err(|error| unwritable(&self.dir.path(HISTORY), error))
     }
+}
 
-    fn store(&mut self, line: &str) -> io::Result<()> {
-        self.file.write_all(line.as_bytes())?;
-        self.file.sync_all()
-    }
+fn line(view: &View) -> String {
+    let member = |(rank, member): (u32, &ecq_cluster::Member)| serde_json::json!({ "rank": rank, "node": member.node, "address": member.address });
+    let members: Vec<_> = (0..).zip(&view.members).map(member).collect();
+    let line = serde_json::json!({
+        "view": view.number, "first_step": view.first_step, "consumed": view.consumed,
+        "members": members
+    });
+    format!("{line}\n")
 }

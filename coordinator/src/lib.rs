@@ -2,9 +2,9 @@
 //! through it.
 //!
 //! ```text
-//! nodes ◀── sessions (gRPC) ──▶ driver        one task; owns ecq_cluster's Coordinator
+//! nodes ◀── sessions (gRPC) ──▶ driver ──▶ store   one task; owns ecq_cluster's Coordinator
 //!   │                             │
-//!   ├── reports, evaluations ─────┼──▶ metrics ──▶ metrics.jsonl, TensorBoard events
+//!   ├── reports, evaluations ─────┼──▶ metrics ──▶ store, metrics.jsonl, TensorBoard events
 //!   └── final model ──────────────┘──▶ model.safetensors, history.jsonl, summary.json
 //! ```
 //!
@@ -19,6 +19,7 @@ mod model;
 mod run_dir;
 mod service;
 mod session;
+mod store;
 mod summary;
 mod tensorboard;
 
@@ -40,4 +41,6 @@ pub struct Options {
     pub config: RunConfig,
     /// Directory for what the run leaves; made if it is not there.
     pub run_dir: PathBuf,
+    /// Whether to go on with the run that the directory holds, if it holds one.
+    pub resume: bool,
 }

@@ -17,11 +17,11 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
 use std::time::Instant;
 
-use ecq_cluster::{Evaluation, NodeId, Step, StepReport};
-use serde::Serialize;
+use ecq_cluster::{Evaluation, NodeId, Step, StepReport, View};
+use serde::{Deserialize, Serialize};
 
 use crate::error::CoordinatorError;
-use crate::run_dir::{METRICS, RunDir};
+use crate::run_dir::{METRICS, RunDir, unwritable};
 use crate::tensorboard::Events;
 
 /// How far a report may be ahead of the first step that is incomplete. Members are at most one step
@@ -38,37 +38,51 @@ pub(crate) struct Dimensions {
 }
 
 /// A step of the whole cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default = "StepMetrics::unknown")]
 pub(crate) struct StepMetrics {
-    step: Step,
-    epoch: f64,
+    pub(crate) step: Step,
+    pub(crate) epoch: f64,
     pub(crate) train_loss: f64,
-    train_accuracy: f64,
-    samples: u64,
+    pub(crate) train_accuracy: f64,
+    pub(crate) samples: u64,
     pub(crate) bits_per_element: f64,
-    frame_bytes: f64,
-    bytes_sent: f64,
-    bytes_sent_total: f64,
-    gradient_norm: f64,
-    residual_norm: f64,
-    residual_ratio: f64,
-    omega: f64,
-    nonfinite_groups: u64,
-    guarded_frames: u64,
-    step_seconds: f64,
-    compute_seconds: f64,
-    encode_seconds: f64,
-    wait_seconds: f64,
-    apply_seconds: f64,
-    wall_seconds: f64,
+    pub(crate) frame_bytes: f64,
+    pub(crate) bytes_sent: f64,
+    pub(crate) bytes_sent_total: f64,
+    pub(crate) gradient_norm: f64,
+    pub(crate) residual_norm: f64,
+    pub(crate) residual_ratio: f64,
+    pub(crate) omega: f64,
+    pub(crate) nonfinite_groups: u64,
+    pub(crate) guarded_frames: u64,
+    pub(crate) step_seconds: f64,
+    pub(crate) compute_seconds: f64,
+    pub(crate) encode_seconds: f64,
+    pub(crate) wait_seconds: f64,
+    pub(crate) apply_seconds: f64,
+    pub(crate) wall_seconds: f64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
-struct EvaluationLine {
-    step: Step,
-    test_loss: f64,
-    test_accuracy: f64,
-    wall_seconds: f64,
+/// An evaluation.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default = "EvaluationLine::unknown")]
+pub(crate) struct EvaluationLine {
+    pub(crate) step: Step,
+    pub(crate) test_loss: f64,
+    pub(crate) test_accuracy: f64,
+    pub(crate) wall_seconds: f64,
+}
+
+impl EvaluationLine {
+    fn unknown() -> Self {
+        Self {
+            test_loss: f64::NAN,
+            test_accuracy: f64::NAN,
+            wall_seconds: f64::NAN,
+            ..Self::default()
+        }
+    }
 }
 
 /// Collects reports and writes what they amount to.
@@ -89,14 +103,25 @@ pub(crate) struct Metrics {
     consumed: u64,
     /// Loss, bits and seconds of each step, for the summary.
     pub(crate) history: Vec<StepMetrics>,
+    /// All evaluations that were written.
+    pub(crate) evaluated: Vec<EvaluationLine>,
     /// The last evaluation that was written.
     pub(crate) evaluation: Option<Evaluation>,
+    /// Seconds that the run took before this process began.
+    before: f64,
+    /// What is to be added to the clocks of members, which begin with them.
+    offset: f64,
+    dir: RunDir,
 }
 
 impl Metrics {
     pub(crate) fn create(dir: &RunDir) -> Result<Self, CoordinatorError> {
         Ok(Self {
-            lines: BufWriter::new(dir.create(METRICS)?),
+            dir: dir.clone(),
+            before: 0.0,
+            offset: 0.0,
+            evaluated: Vec::new(),
+            lines: BufWriter::new(dir.append(METRICS)?),
             events: Events::create(dir)?,
             dimensions: None,
             start: Instant::now(),
@@ -115,6 +140,58 @@ impl Metrics {
     pub(crate) fn begin(&mut self, dimensions: Dimensions) {
         self.dimensions = Some(dimensions);
         self.start = Instant::now();
+    }
+
+    /// Goes on from what is stored.
+    pub(crate) fn resume(
+        &mut self,
+        steps: Vec<StepMetrics>,
+        evaluated: Vec<EvaluationLine>,
+        views: &[View],
+    ) -> Result<(), CoordinatorError> {
+        (self.history, self.evaluated) = (steps, evaluated);
+        for view in views {
+            self.views.split_off(&view.first_step);
+            self.present = view.members.iter().map(|member| member.node).collect();
+            self.views.insert(view.first_step, self.present.clone());
+        }
+        self.before = self.history.last().map_or(0.0, |last| last.wall_seconds);
+        self.rewrite()
+    }
+
+    /// Forgets the metrics of `first_step` and what follows: these steps are made anew.
+    pub(crate) fn truncate(&mut self, first_step: Step) -> Result<(), CoordinatorError> {
+        self.history.retain(|metrics| metrics.step <= first_step);
+        self.evaluated.retain(|line| line.step <= first_step);
+        self.open.clear();
+        self.evaluations.clear();
+        self.rewrite()
+    }
+
+    /// Writes the file of lines anew, and counts again.
+    fn rewrite(&mut self) -> Result<(), CoordinatorError> {
+        let last = self.history.last();
+        self.bytes_sent_total = last.map_or(0.0, |last| last.bytes_sent_total);
+        let samples = self.history.iter().map(|metrics| metrics.samples);
+        self.consumed = samples.fold(0, u64::saturating_add);
+        self.evaluation = self.evaluated.last().map(|line| Evaluation {
+            steps: line.step,
+            loss: line.test_loss,
+            accuracy: line.test_accuracy,
+        });
+        self.dir.replace(METRICS, b"")?;
+        self.lines = BufWriter::new(self.dir.append(METRICS)?);
+        let (history, evaluated) = (self.history.clone(), self.evaluated.clone());
+        let mut evaluated = evaluated.iter().peekable();
+        let written = history.iter().try_for_each(|metrics| {
+            self.line(metrics)?;
+            while let Some(line) = evaluated.next_if(|line| line.step <= metrics.step) {
+                self.line(line)?;
+            }
+            Ok(())
+        });
+        let written = written.and_then(|()| self.lines.flush());
+        written.map_err(|error| unwritable(&self.dir.path(METRICS), error))
     }
 
     /// From `first_step` on these nodes make the steps; what others have made of them is void.
@@ -151,8 +228,8 @@ impl Metrics {
 
     /// Seconds since training began.
     pub(crate) fn elapsed(&self) -> f64 {
-        self.dimensions
-            .map_or(0.0, |_| self.start.elapsed().as_secs_f64())
+        let elapsed = |_| self.before + self.start.elapsed().as_secs_f64();
+        self.dimensions.map_or(0.0, elapsed)
     }
 
     /// Takes a member's reports; writes the steps that they complete.
@@ -180,7 +257,8 @@ impl Metrics {
         };
         let next = self.history.len() as Step;
         let last = dimensions.steps.min(next.saturating_add(STEPS_AHEAD_MAX));
-        if found.steps <= last {
+        let known = self.evaluated.iter().any(|line| line.step == found.steps);
+        if found.steps <= last && !known {
             self.evaluations.insert(found.steps, found);
         }
         self.settle(dimensions)
@@ -194,7 +272,7 @@ impl Metrics {
                 && *first.key() <= done
             {
                 let evaluation = first.remove();
-                self.evaluated(evaluation)?;
+                self.write_evaluation(evaluation)?;
                 continue;
             }
             if !self.is_complete(done) {
@@ -252,10 +330,7 @@ impl Metrics {
             encode_seconds: slowest(|r| r.encode_seconds),
             wait_seconds: slowest(|r| r.wait_seconds),
             apply_seconds: slowest(|r| r.apply_seconds),
-            wall_seconds: reports
-                .iter()
-                .map(|r| r.elapsed_seconds)
-                .fold(0.0, f64::max),
+            wall_seconds: self.wall_seconds(&reports),
         };
         self.line(&metrics)?;
         self.events.scalars(
@@ -276,7 +351,19 @@ impl Metrics {
         Ok(())
     }
 
-    fn evaluated(&mut self, found: Evaluation) -> io::Result<()> {
+    /// Members' clocks begin with them: time goes on where it was when the oldest is gone, or all begin
+    /// anew from their checkpoints.
+    fn wall_seconds(&mut self, reports: &[&StepReport]) -> f64 {
+        let elapsed = reports.iter().map(|r| r.elapsed_seconds);
+        let elapsed = elapsed.fold(0.0, f64::max);
+        let last = self.history.last().map_or(0.0, |last| last.wall_seconds);
+        if elapsed + self.offset < last {
+            self.offset = last - elapsed;
+        }
+        elapsed + self.offset
+    }
+
+    fn write_evaluation(&mut self, found: Evaluation) -> io::Result<()> {
         let line = EvaluationLine {
             step: found.steps,
             test_loss: found.loss,
@@ -291,6 +378,7 @@ impl Metrics {
         let scalars = [("test/loss", found.loss), ("test/accuracy", found.accuracy)];
         self.events.scalars(found.steps, &scalars)?;
         self.evaluation = Some(found);
+        self.evaluated.push(line);
         Ok(())
     }
 
@@ -319,6 +407,30 @@ impl Metrics {
 }
 
 impl StepMetrics {
+    /// What a field is that is not stored.
+    fn unknown() -> Self {
+        Self {
+            epoch: f64::NAN,
+            train_loss: f64::NAN,
+            train_accuracy: f64::NAN,
+            bits_per_element: f64::NAN,
+            frame_bytes: f64::NAN,
+            bytes_sent: f64::NAN,
+            bytes_sent_total: f64::NAN,
+            gradient_norm: f64::NAN,
+            residual_norm: f64::NAN,
+            residual_ratio: f64::NAN,
+            omega: f64::NAN,
+            step_seconds: f64::NAN,
+            compute_seconds: f64::NAN,
+            encode_seconds: f64::NAN,
+            wait_seconds: f64::NAN,
+            apply_seconds: f64::NAN,
+            wall_seconds: f64::NAN,
+            ..Self::default()
+        }
+    }
+
     /// Seconds of the slowest member's step.
     pub(crate) fn seconds(&self) -> f64 {
         self.step_seconds

@@ -167,3 +167,25 @@ fn a_step_of_which_nobody_is_left_holds_nothing_up() {
     assert_eq!(metrics.history.len(), 2);
     assert!(metrics.history[0].train_loss.is_nan());
 }
+
+#[test]
+fn time_goes_on_when_the_oldest_member_is_gone() {
+    let (_dir, mut metrics) = metrics();
+    let at = |step, elapsed_seconds| StepReport {
+        elapsed_seconds,
+        ..report(step, 1.0, 0.1)
+    };
+    for (node, elapsed) in [(0, 100.0), (1, 20.0)] {
+        metrics.report(node, vec![at(0, elapsed)]).expect("written");
+    }
+    metrics.install(1, [1].into()).expect("written");
+    for (step, elapsed) in [(1, 21.0), (2, 23.5)] {
+        metrics.report(1, vec![at(step, elapsed)]).expect("written");
+    }
+    let times: Vec<f64> = metrics
+        .history
+        .iter()
+        .map(|step| step.wall_seconds)
+        .collect();
+    assert_eq!(times, [100.0, 100.0, 102.5]);
+}

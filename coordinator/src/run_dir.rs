@@ -19,6 +19,7 @@ pub(crate) const HISTORY: &str = "history.jsonl";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 pub(crate) const MODEL: &str = "model.safetensors";
 pub(crate) const SUMMARY: &str = "summary.json";
+pub(crate) const STORE: &str = "run.sqlite";
 /// How the name of a TensorBoard event file begins.
 pub(crate) const EVENTS: &str = "events.out.tfevents.";
 
@@ -51,6 +52,38 @@ impl RunDir {
         Ok(dir)
     }
 
+    /// Takes the directory of a run that is to go on; nothing if it holds none.
+    pub(crate) fn retake(path: &Path) -> Option<Self> {
+        let dir = Self {
+            path: path.to_owned(),
+            made: false,
+        };
+        dir.path(STORE).is_file().then_some(dir)
+    }
+
+    /// Replaces a file by these contents, durably.
+    pub(crate) fn replace(&self, name: &str, contents: &[u8]) -> Result<(), CoordinatorError> {
+        let path = self.path(name);
+        let removed = match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        removed.map_err(|error| unwritable(&path, error))?;
+        self.put(name, contents)
+    }
+
+    /// Removes what a process that died has begun, or what is to be made anew.
+    pub(crate) fn discard(&self, name: &str) {
+        let _not_there = fs::remove_file(self.path(name));
+    }
+
+    /// A file to append to, made if it is not there.
+    pub(crate) fn append(&self, name: &str) -> Result<File, CoordinatorError> {
+        let path = self.path(name);
+        let file = File::options().create(true).append(true).open(&path);
+        file.map_err(|error| unwritable(&path, error))
+    }
+
     /// Leaves the directory as it was found, after a start that failed. None of the files removed
     /// was there when it was taken.
     pub(crate) fn abandon(&self) {
@@ -67,7 +100,9 @@ impl RunDir {
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
             let known = [CONFIG, HISTORY, METRICS, MODEL, SUMMARY].map(|known| name == known);
-            if known.contains(&true) || name.to_string_lossy().starts_with(EVENTS) {
+            // SQLite keeps a log beside a store in use.
+            let store = name.to_string_lossy().starts_with(STORE);
+            if store || known.contains(&true) || name.to_string_lossy().starts_with(EVENTS) {
                 found.push(self.path.join(name));
             }
         }

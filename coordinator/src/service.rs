@@ -1,8 +1,9 @@
 //! The gRPC service: sessions in, words out. Everything is decided in the driver.
 
+use std::io::ErrorKind::AddrInUse;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecq_cluster::NodeId;
 use ecq_proto::limits;
@@ -32,6 +33,10 @@ const INPUTS_MAX: usize = 1024;
 const WORDS_MAX: usize = 64;
 /// How long the last words may take to be fetched.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// How long the address of a coordinator that has died may still be taken.
+const VACATED: Duration = Duration::from_secs(3);
+/// Between two attempts to take it.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Least time between two statuses of a watcher.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -67,13 +72,21 @@ impl Service {
             listen,
             config,
             run_dir,
+            resume,
         } = options;
         config.validate()?;
         let text = config.to_toml()?;
-        let listener = TcpListener::bind(listen)
+        let resumed = RunDir::retake(&run_dir).filter(|_| resume);
+        // The process before this one, or somebody who tries to reach it, may not be gone quite yet.
+        let patience = if resumed.is_some() {
+            VACATED
+        } else {
+            Duration::ZERO
+        };
+        let listener = bind(listen, patience)
             .await
             .map_err(|source| match source.kind() {
-                std::io::ErrorKind::AddrInUse => CoordinatorError::PortInUse { address: listen },
+                AddrInUse => CoordinatorError::PortInUse { address: listen },
                 _ => CoordinatorError::Listen {
                     address: listen,
                     source,
@@ -85,11 +98,16 @@ impl Service {
                 address: listen,
                 source,
             })?;
-        let dir = RunDir::take(&run_dir, &text)?;
         let (inputs, heard) = mpsc::channel(INPUTS_MAX);
         let patience = Duration::from_millis(config.lease());
-        let driver =
-            Driver::new(config, text, dir.clone(), heard).inspect_err(|_| dir.abandon())?;
+        let (dir, driver) = match resumed {
+            Some(dir) => (dir.clone(), Driver::resume(config, text, dir, heard)?),
+            None => {
+                let dir = RunDir::take(&run_dir, &text)?;
+                let driver = Driver::new(config, text, dir.clone(), heard);
+                (dir.clone(), driver.inspect_err(|_| dir.abandon())?)
+            }
+        };
         let shared = Shared {
             inputs,
             status: driver.status(),
@@ -131,7 +149,7 @@ impl Service {
         });
         let sessions = Sessions {
             shared,
-            next: AtomicU64::new(1),
+            next: AtomicU64::new(driver.next_node()),
         };
         let over = CancellationToken::new();
         let ended = over.clone().cancelled_owned();
@@ -154,6 +172,18 @@ impl Service {
     }
 }
 
+async fn bind(listen: SocketAddr, patience: Duration) -> std::io::Result<TcpListener> {
+    let begun = Instant::now();
+    loop {
+        match TcpListener::bind(listen).await {
+            Err(error) if error.kind() == AddrInUse && begun.elapsed() < patience => {
+                tokio::time::sleep(AGAIN).await;
+            }
+            bound => return bound,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Sessions {
     shared: Shared,
@@ -169,17 +199,17 @@ impl Coordinator for Sessions {
         &self,
         request: Request<Streaming<NodeMessage>>,
     ) -> Result<Response<Self::AttendStream>, Status> {
-        let node = self.next.fetch_add(1, Ordering::Relaxed);
+        let session = self.next.fetch_add(1, Ordering::Relaxed);
         let (words, fetched) = mpsc::channel(WORDS_MAX);
         let inputs = self.shared.inputs.clone();
         let over = || Status::unavailable("the run is over");
         inputs
-            .send(Input::Connected { node, words })
+            .send(Input::Connected { session, words })
             .await
             .map_err(|_| over())?;
         let patience = self.shared.patience;
         tokio::spawn(session::listen(
-            node,
+            session,
             request.into_inner(),
             patience,
             inputs,

@@ -10,21 +10,22 @@ use tonic::{Status, Streaming};
 
 use crate::driver::Input;
 
-/// Passes a node's words on until its session ends, then says so.
+/// Passes the words of a node, which has its identity from its first session, on until its session ends, then says so.
 pub(crate) async fn listen(
-    node: NodeId,
+    session: NodeId,
     messages: Streaming<NodeMessage>,
     patience: Duration,
     inputs: mpsc::Sender<Input>,
 ) {
-    let status = read(node, messages, patience, &inputs).await.err();
-    let _run_is_over = inputs.send(Input::Disconnected { node, status }).await;
+    let status = read(session, messages, patience, &inputs).await.err();
+    let ended = Input::Disconnected { session, status };
+    let _run_is_over = inputs.send(ended).await;
 }
 
 /// Reads until the node hangs up. An error says how it broke the contract: a session begins with a
 /// greeting, which comes within `patience`, and every message means something.
 async fn read(
-    node: NodeId,
+    session: NodeId,
     mut messages: Streaming<NodeMessage>,
     patience: Duration,
     inputs: &mpsc::Sender<Input>,
@@ -39,11 +40,14 @@ async fn read(
     let mut greeted = false;
     while let Ok(Some(said)) = message {
         let words = NodeWords::try_from(said)?;
-        greeted |= matches!(words, NodeWords::Protocol(ToCoordinator::Hello(_)));
+        greeted |= matches!(
+            words,
+            NodeWords::Protocol(ToCoordinator::Hello(_) | ToCoordinator::Return { .. })
+        );
         if !greeted {
             return Err(Status::failed_precondition("a session begins with Hello"));
         }
-        if inputs.send(Input::Said { node, words }).await.is_err() {
+        if inputs.send(Input::Said { session, words }).await.is_err() {
             break; // The run is over: nobody listens any more.
         }
         message = messages.message().await;

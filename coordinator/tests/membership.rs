@@ -22,14 +22,24 @@ async fn refusal(running: &Running, hello: Hello) -> Refusal {
 async fn another_initial_replica_is_refused_with_both_digests() {
     let running = Running::start(config(2)).await;
     let first = running.join(None).await;
-    first.say(ToCoordinator::Prepared(fingerprint())).await;
+    first
+        .say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     let mut stranger = running.join(None).await;
     let replica = Digest([9; 32]);
     let other = ecq_cluster::Fingerprint {
         replica,
         ..fingerprint()
     };
-    stranger.say(ToCoordinator::Prepared(other)).await;
+    stranger
+        .say(ToCoordinator::Prepared {
+            fingerprint: other,
+            kept: Vec::new(),
+        })
+        .await;
     let Some(ToNode::Refused(refusal)) = stranger.hear().await else {
         panic!("expected a refusal")
     };
@@ -46,7 +56,12 @@ async fn another_initial_replica_is_refused_with_both_digests() {
         "{text}"
     );
     let mut second = running.join(None).await;
-    second.say(ToCoordinator::Prepared(fingerprint())).await;
+    second
+        .say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     assert_eq!(second.view().await.size(), 2);
     drop(first);
 }
@@ -238,7 +253,12 @@ async fn nonsense_costs_only_its_speaker() {
     early.report(0, 1.0).await;
     let members = running.cluster(1).await;
     members[0].say(ToCoordinator::Hello(hello())).await;
-    members[0].say(ToCoordinator::Prepared(fingerprint())).await;
+    members[0]
+        .say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     members[0]
         .say(ToCoordinator::Leave(Failure::Fault("enough".into())))
         .await;
@@ -252,6 +272,7 @@ async fn what_is_taken_is_not_taken_twice() {
         listen,
         config: config(1),
         run_dir: running.dir.path().join(name),
+        resume: false,
     };
     let error = Service::bind(options(running.address, "new"))
         .await

@@ -153,6 +153,7 @@ async fn a_completed_run_leaves_its_files_and_nothing_half_written() {
         "history.jsonl",
         "metrics.jsonl",
         "model.safetensors",
+        "run.sqlite",
         "summary.json",
     ];
     assert_eq!(names, expected);
@@ -191,7 +192,12 @@ async fn only_members_count() {
         samples: 1,
         ..fingerprint()
     };
-    passing.say(ToCoordinator::Prepared(other)).await;
+    passing
+        .say(ToCoordinator::Prepared {
+            fingerprint: other,
+            kept: Vec::new(),
+        })
+        .await;
     let why = Failure::Fault("no data".into());
     passing.say(ToCoordinator::Leave(why)).await;
     passing.hang_up();

@@ -36,7 +36,10 @@ async fn words_before_the_greeting_end_the_session() {
         digest: FINAL,
     };
     let leave = ToCoordinator::Leave(Failure::Fault("whatever".into()));
-    let prepared = ToCoordinator::Prepared(fingerprint());
+    let prepared = ToCoordinator::Prepared {
+        fingerprint: fingerprint(),
+        kept: Vec::new(),
+    };
     for words in [ToCoordinator::Heartbeat, finished, leave, prepared] {
         let mut node = running.connect().await;
         node.say(words).await;
@@ -84,7 +87,11 @@ async fn a_rank_that_is_taken_is_not_given_twice_and_gaps_are_filled() {
     assert!(reason.contains("rank 1 is taken"), "{reason}");
     let mut third = running.join(None).await;
     for node in [&first, &third] {
-        node.say(ToCoordinator::Prepared(fingerprint())).await;
+        node.say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     }
     assert_eq!(third.view().await.rank_of(third.id), Some(0));
 }
@@ -93,14 +100,24 @@ async fn a_rank_that_is_taken_is_not_given_twice_and_gaps_are_filled() {
 async fn other_data_are_refused_with_both_digests() {
     let running = Running::start(config(2)).await;
     let first = running.join(Some(0)).await;
-    first.say(ToCoordinator::Prepared(fingerprint())).await;
+    first
+        .say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     let data = Digest([0xab; 32]);
     let mut stranger = running.join(Some(1)).await;
     let other = Fingerprint {
         data,
         ..fingerprint()
     };
-    stranger.say(ToCoordinator::Prepared(other)).await;
+    stranger
+        .say(ToCoordinator::Prepared {
+            fingerprint: other,
+            kept: Vec::new(),
+        })
+        .await;
     let reason = last_words(&mut stranger).await;
     for digest in [data, fingerprint().data] {
         assert!(reason.contains(&digest.to_string()), "{reason}");

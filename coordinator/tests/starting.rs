@@ -12,6 +12,7 @@ async fn bind(run_dir: &Path) -> Result<Service, CoordinatorError> {
         listen: ([127, 0, 0, 1], 0).into(),
         config: config(1),
         run_dir: run_dir.to_owned(),
+        resume: false,
     };
     Service::bind(options).await
 }

@@ -37,9 +37,19 @@ async fn every_reason_on_the_way_is_seen() {
     until(&mut statuses, "1 of 2 have joined").await;
     let second = running.join(None).await;
     until(&mut statuses, "0 of 2 are ready").await;
-    first.say(ToCoordinator::Prepared(fingerprint())).await;
+    first
+        .say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     until(&mut statuses, "1 of 2 are ready").await;
-    second.say(ToCoordinator::Prepared(fingerprint())).await;
+    second
+        .say(ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        })
+        .await;
     let status = until(&mut statuses, "2 members train").await;
     assert_eq!((status.steps_done, status.steps_total), (0, 2));
     for node in [&first, &second] {

@@ -1,7 +1,7 @@
 //! The command line as it is typed.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::Resettable;
 use clap::parser::ValueSource;
@@ -56,6 +56,8 @@ pub enum Command {
     Coordinator(CoordinatorArgs),
     /// Run a node by hand; it joins a coordinator
     Node(NodeArgs),
+    /// Make the model of a recorded run again, or compare two
+    Replay(ReplayArgs),
     /// Compare codecs over seeds on real clusters
     Experiment(ExperimentCommand),
     /// Write or check a configuration file
@@ -81,6 +83,10 @@ pub struct RunArgs {
     /// Print the summary as JSON, and nothing else, on standard output
     #[arg(long, help_heading = "Options")]
     pub json: bool,
+    /// Go on with the run in --run-dir (or of --name), if it has begun: members that train on take their
+    /// places again; otherwise nodes go on from their checkpoints
+    #[arg(long, help_heading = "Options")]
+    pub resume: bool,
 }
 
 impl RunArgs {
@@ -91,12 +97,24 @@ impl RunArgs {
             .as_deref()
             .map(RunOptions::from_file)
             .transpose()?;
+        let mut options = self.options.clone().over(file.unwrap_or_default());
+        if self.resume {
+            let named = options
+                .name
+                .as_ref()
+                .map(|name| Path::new("runs").join(name));
+            let dir = options.run_dir.clone().or(named).ok_or_else(|| {
+                Failed::usage("which run is to go on? give --run-dir DIR or --name NAME")
+            })?;
+            let config = dir.join("config.toml");
+            if config.is_file() {
+                options = options.over(RunOptions::from_file(&config)?);
+            }
+            options.run_dir = Some(dir);
+        }
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.map_or(0, |since| since.as_millis() as u64);
-        self.options
-            .clone()
-            .over(file.unwrap_or_default())
-            .resolve(now)
+        options.resolve(now)
     }
 }
 
@@ -117,7 +135,7 @@ pub struct LaunchArgs {
     #[command(flatten)]
     pub run: RunArgs,
     /// Inject faults on purpose: the chance of each a node and second, such as
-    /// kill=0.02,freeze=0.01,leave=0.01,seed=7; who ends is started again
+    /// kill=0.02,freeze=0.01,leave=0.01,coordinator=0.01,seed=7; who ends is started again
     #[arg(long, value_name = "FAULTS", help_heading = "Options")]
     pub chaos: Option<ChaosSpec>,
 }
@@ -179,9 +197,24 @@ pub struct NodeArgs {
     /// Rank to ask for [default: any]
     #[arg(long, env = "RANK")]
     pub rank: Option<u32>,
+    /// Only follow the run, with the same replica, and evaluate it: members do not wait for this node
+    #[arg(long)]
+    pub observe: bool,
+    /// With --observe: evaluate after every so many steps [default: once an epoch]
+    #[arg(long, value_name = "STEPS", requires = "observe")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub evaluate_every: Option<u64>,
     /// Where the data set is on this machine
     #[arg(long, env = "ECQ_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// Where this node keeps the checkpoints of a run with --checkpoint-every
+    /// [default: checkpoints/NAME]
+    #[arg(long, env = "ECQ_CHECKPOINT_DIR", value_name = "DIR")]
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Where the log of a run with --record goes, as far as this node writes it
+    /// [default: record/NAME]
+    #[arg(long, env = "ECQ_RECORD_DIR", value_name = "DIR")]
+    pub record_dir: Option<PathBuf>,
     /// Seconds to try to reach the coordinator, at the start and when it is lost
     #[arg(
         long,
@@ -193,6 +226,43 @@ pub struct NodeArgs {
     /// Standard input is a lifeline: its end is the order to stop.
     #[arg(long, hide = true)]
     pub lifeline: bool,
+}
+
+const REPLAY_HELP: &str = "\
+A run that was started with --record leaves the frames of every step. With the run's seed they
+make the model after any step, bit for bit: no data, no gradients. --verify compares with every
+digest in the log and, at the end of a run directory's log, with its summary.json and
+model.safetensors.
+
+Examples:
+  ecq launch --record --run-dir run && ecq replay run --verify
+  ecq replay run --to-step 100 --out step-100.safetensors
+  ecq replay --diff run other
+
+The exit code is 4 if something differs, and 6 if the log is incomplete or malformed.";
+
+/// `ecq replay`.
+#[derive(Args, Debug)]
+#[command(after_help = REPLAY_HELP)]
+pub struct ReplayArgs {
+    /// Run directory, or a directory of segments (view-000001.ecqr and so on)
+    #[arg(value_name = "RUN", required_unless_present = "diff")]
+    pub run: Option<PathBuf>,
+    /// Say where two runs part: the first step, tensor and value, and whose frame
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with = "run")]
+    pub diff: Option<Vec<PathBuf>>,
+    /// Stop when so many steps are applied [default: all that are in the log]
+    #[arg(long, value_name = "N")]
+    pub to_step: Option<u64>,
+    /// Compare with all digests in the log, and with what the run has left
+    #[arg(long, conflicts_with = "diff")]
+    pub verify: bool,
+    /// Write the model to this file, which must not be there
+    #[arg(long, value_name = "FILE.safetensors", conflicts_with = "diff")]
+    pub out: Option<PathBuf>,
+    /// Print the result as JSON, and nothing else, on standard output
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `ecq experiment`.
@@ -329,7 +399,11 @@ pub fn parse() -> Result<Cli, clap::Error> {
     let run = match &mut cli.command {
         Command::Launch(args) => Some(&mut args.run),
         Command::Coordinator(args) => Some(&mut args.run),
-        Command::Node(_) | Command::Experiment(_) | Command::Config(_) | Command::Bench(_) => None,
+        Command::Node(_)
+        | Command::Replay(_)
+        | Command::Experiment(_)
+        | Command::Config(_)
+        | Command::Bench(_) => None,
     };
     if let (Some(run), Some((_, matches))) = (run, matches.subcommand()) {
         one_length(&mut run.options, matches);

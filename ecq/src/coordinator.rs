@@ -1,6 +1,7 @@
 //! `ecq coordinator`.
 
 use std::io::Write as _;
+use std::path::Path;
 
 use ecq_cluster::Failure;
 use ecq_coordinator::{CoordinatorError, Options, Service, Summary};
@@ -15,6 +16,10 @@ use crate::stop::Stop;
 pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
     args.run.options.nodes = args.run.options.nodes.or(args.world_size);
     let Resolved { config, run_dir } = args.run.resolve()?;
+    if args.run.resume && run_dir.join(SUMMARY).is_file() {
+        tracing::info!("the run in {} has completed", run_dir.display());
+        return show(&read_summary(&run_dir)?, args.run.json);
+    }
     preflight::names(&config)?;
     let stop = Stop::on_signals()?;
     if args.lifeline {
@@ -26,6 +31,7 @@ pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
         listen: args.listen,
         config,
         run_dir,
+        resume: args.run.resume,
     })
     .await?;
     let address = service.address().to_string();
@@ -42,6 +48,17 @@ pub(crate) async fn command(mut args: CoordinatorArgs) -> Result<(), Failed> {
             Err(stop.explain(error.into(), stopped))
         }
     }
+}
+
+/// What a completed run leaves in its directory.
+pub(crate) const SUMMARY: &str = "summary.json";
+
+/// The summary that a coordinator has left.
+pub(crate) fn read_summary(run_dir: &Path) -> Result<Summary, Failed> {
+    let path = run_dir.join(SUMMARY);
+    let read = std::fs::read(&path).map_err(|error| error.to_string());
+    read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
+        .map_err(|error| Failed::new(Code::Internal, format!("{}: {error}", path.display())))
 }
 
 /// How the first line on standard output begins; the address follows.

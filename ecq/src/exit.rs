@@ -1,8 +1,10 @@
 //! Exit codes, all of them.
 
+use std::io::ErrorKind::NotFound;
+
 use ecq_cluster::{ConfigError, Failure};
 use ecq_coordinator::CoordinatorError;
-use ecq_node::NodeError;
+use ecq_node::{CheckpointError, LogError, NodeError};
 
 /// Why the program ended with something else than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +15,11 @@ pub enum Code {
     Usage,
     /// The coordinator cannot be reached or refused the node.
     Join,
-    /// Replicas differ, or the loss is no longer finite.
+    /// Replicas or replays differ, or the loss is no longer finite.
     Diverged,
     /// A member or the coordinator was lost.
     Lost,
-    /// Data are missing or malformed.
+    /// Data or a log are missing or malformed.
     Data,
     /// A port, a file or the disk.
     Io,
@@ -36,9 +38,9 @@ Exit codes:
   1    a fault of ecq itself
   2    wrong arguments or configuration (also: a run directory that holds a run already)
   3    cannot join: the coordinator is unreachable or refused the node
-  4    diverged: replicas differ, or the loss is not finite
+  4    diverged: replicas, or a replay and its run, differ, or the loss is not finite
   5    a member or the coordinator was lost
-  6    data missing or malformed
+  6    data, or the log to replay, missing or malformed
   7    input/output: port in use, run directory not writable, disk full
   130  interrupted (SIGINT)
   143  terminated (SIGTERM)
@@ -112,14 +114,27 @@ impl From<ecq_nn::data::DataError> for Failed {
 impl From<NodeError> for Failed {
     fn from(error: NodeError) -> Self {
         let code = match &error {
-            NodeError::Listen { .. } => Code::Io,
+            NodeError::Listen { .. } | NodeError::Record(_) => Code::Io,
             NodeError::Address(_) | NodeError::Config(_) | NodeError::Unsupported(_) => Code::Usage,
             NodeError::Unreachable { .. } | NodeError::Refused(_) => Code::Join,
             NodeError::Data(_) => Code::Data,
             NodeError::Aborted(failure)
             | NodeError::Failed(failure)
             | NodeError::Excluded(failure) => of_failure(failure),
-            NodeError::CoordinatorLost(_) => Code::Lost,
+            NodeError::CoordinatorLost(_) | NodeError::CoordinatorGone(_) => Code::Lost,
+            NodeError::Checkpoint(CheckpointError::Io { .. }) => Code::Io,
+            NodeError::Checkpoint(CheckpointError::Malformed { .. }) => Code::Data,
+            NodeError::Checkpoint(CheckpointError::Occupied { .. }) => Code::Usage,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<LogError> for Failed {
+    fn from(error: LogError) -> Self {
+        let code = match &error {
+            LogError::Unreadable { source, .. } if source.kind() != NotFound => Code::Io,
+            _ => Code::Data,
         };
         Self::new(code, error.to_string())
     }
@@ -128,10 +143,14 @@ impl From<NodeError> for Failed {
 impl From<CoordinatorError> for Failed {
     fn from(error: CoordinatorError) -> Self {
         let code = match &error {
-            CoordinatorError::Config(_) | CoordinatorError::Occupied { .. } => Code::Usage,
+            CoordinatorError::Config(_)
+            | CoordinatorError::Occupied { .. }
+            | CoordinatorError::Foreign { .. }
+            | CoordinatorError::OtherRun { .. } => Code::Usage,
             CoordinatorError::PortInUse { .. }
             | CoordinatorError::Listen { .. }
             | CoordinatorError::RunDir { .. }
+            | CoordinatorError::Store { .. }
             | CoordinatorError::Io { .. } => Code::Io,
             CoordinatorError::Failed(failure) => of_failure(failure),
         };

@@ -19,6 +19,7 @@ mod experiment;
 mod logging;
 mod node;
 mod preflight;
+mod replay;
 mod stop;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ fn run(cli: Cli) -> Result<(), Failed> {
             Command::Launch(args) => launch::command(args, cli.log_format).await,
             Command::Coordinator(args) => coordinator::command(args).await,
             Command::Node(args) => node::command(args).await,
+            Command::Replay(args) => replay::command(&args),
             Command::Experiment(ExperimentCommand {
                 action: ExperimentAction::Run(args),
             }) => experiment::command(args).await,

@@ -40,6 +40,9 @@ pub(crate) async fn command(args: NodeArgs) -> Result<(), Failed> {
         run: args.run,
         rank: args.rank.or_else(rank_of_batch_system),
         data_dir: args.data_dir,
+        observe: args.observe.then(|| args.evaluate_every.unwrap_or(0)),
+        checkpoint_dir: args.checkpoint_dir,
+        record_dir: args.record_dir,
         connect_timeout: patience,
     };
     match ecq_node::run(options, stop.token.clone()).await {

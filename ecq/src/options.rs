@@ -68,9 +68,28 @@ pub struct RunOptions {
     /// Compare the replicas' digests every so many steps, and at the end [default: 10]
     #[arg(long, env = "ECQ_DIGEST_EVERY", value_name = "STEPS")]
     pub digest_every: Option<u64>,
+    /// Record the frames of every step, for ecq replay [default: false]
+    #[arg(
+        long,
+        env = "ECQ_RECORD",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        value_parser = clap::builder::BoolishValueParser::new(),
+        hide_possible_values = true,
+        value_name = "BOOL"
+    )]
+    pub record: Option<bool>,
     /// Seconds of silence after which a node counts as lost [default: 5]
     #[arg(long, env = "ECQ_LEASE_SECONDS", value_name = "SECONDS")]
     pub lease_seconds: Option<f64>,
+    /// Keep a checkpoint after every so many steps, on each node, to go on from with --resume
+    /// [default: none]
+    #[arg(long, env = "ECQ_CHECKPOINT_EVERY", value_name = "STEPS")]
+    pub checkpoint_every: Option<u64>,
+    /// How many checkpoints each node keeps, the latest; at least 2 [default: 3]
+    #[arg(long, env = "ECQ_KEEP_CHECKPOINTS", value_name = "N")]
+    pub keep_checkpoints: Option<u32>,
     /// Directory for what the run leaves [default: runs/NAME]
     #[arg(long, env = "ECQ_RUN_DIR", value_name = "DIR")]
     pub run_dir: Option<PathBuf>,
@@ -122,7 +141,10 @@ impl RunOptions {
             momentum: self.momentum.or(file.momentum),
             seed: self.seed.or(file.seed),
             digest_every: self.digest_every.or(file.digest_every),
+            record: self.record.or(file.record),
             lease_seconds: self.lease_seconds.or(file.lease_seconds),
+            checkpoint_every: self.checkpoint_every.or(file.checkpoint_every),
+            keep_checkpoints: self.keep_checkpoints.or(file.keep_checkpoints),
             run_dir: self.run_dir.or(file.run_dir),
         }
     }
@@ -161,7 +183,10 @@ impl RunOptions {
             momentum: self.momentum.unwrap_or(0.9),
             seed: self.seed.unwrap_or(0),
             digest_every: self.digest_every.unwrap_or(10),
+            record: self.record.unwrap_or(false),
             lease_seconds: self.lease_seconds.unwrap_or(5.0),
+            checkpoint_every: self.checkpoint_every,
+            keep_checkpoints: self.keep_checkpoints.unwrap_or(3),
             name,
             data,
             model,

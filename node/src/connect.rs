@@ -8,7 +8,8 @@ use tonic::transport::{Endpoint, Error};
 
 /// First pause between two attempts; it doubles up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_millis(20);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Short beside any lease: a coordinator that is back gives its members no longer to come back.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// An endpoint at `host:port` with the limits of the wire.
 pub(crate) fn endpoint(address: &str, patience: Duration) -> Result<Endpoint, Error> {

@@ -5,6 +5,9 @@ use std::net::SocketAddr;
 use ecq_cluster::{ConfigError, Failure, Refusal};
 use ecq_nn::data::DataError;
 
+use crate::checkpoint::CheckpointError;
+use crate::record::RecordError;
+
 /// A node's end before the end of its run.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -39,6 +42,12 @@ pub enum NodeError {
     /// The data set could not be loaded.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The log of the run cannot be written: a step that is not recorded must not count.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A checkpoint cannot be kept or taken up.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The run goes on without this node.
     #[error("the run goes on without this node: {0}")]
     Excluded(Failure),
@@ -47,10 +56,13 @@ pub enum NodeError {
     Aborted(Failure),
     /// This node's training could not go on.
     #[error("{0}")]
-    Failed(Failure),
+    Failed(#[from] Failure),
     /// The session with the coordinator broke.
     #[error("lost the coordinator: {0}")]
     CoordinatorLost(String),
+    /// It did not come back while this member trained on.
+    #[error("lost the coordinator, and it did not come back: {0}")]
+    CoordinatorGone(String),
 }
 
 impl NodeError {

@@ -16,15 +16,21 @@
 //! in one channel and goes through the state machine, which alone decides when a step is computed
 //! and applied. Frames travel from the encoder to the sockets and from the sockets to the decoder
 //! as [`bytes::Bytes`]; the driver only passes them on.
+//!
+//! [`replay`] makes the replicas of a recorded run again, from the log of frames that it has left.
 
 mod address;
+mod checkpoint;
 mod connect;
 mod deliver;
 mod driver;
 mod error;
 mod exchange;
 mod frames;
+mod record;
+pub mod replay;
 mod replica;
+mod rules;
 mod session;
 mod telemetry;
 mod trainer;
@@ -37,7 +43,9 @@ use std::time::Duration;
 use ecq_cluster::{Digest, Failure, Rank, Step};
 use tokio_util::sync::CancellationToken;
 
+pub use checkpoint::CheckpointError;
 pub use error::NodeError;
+pub use record::{Defect, LogError, RecordError};
 
 /// Where a node finds its run and how it is found.
 #[derive(Clone, Debug)]
@@ -53,8 +61,14 @@ pub struct Options {
     pub run: Option<String>,
     /// The rank to ask for.
     pub rank: Option<Rank>,
+    /// Only follow the run, and evaluate the model after every so many steps; 0 for once an epoch.
+    pub observe: Option<Step>,
     /// Where the data set is, if not where the run's configuration says.
     pub data_dir: Option<PathBuf>,
+    /// Where checkpoints go, if not in `checkpoints/NAME`.
+    pub checkpoint_dir: Option<PathBuf>,
+    /// Where the log of a recorded run goes, if not in `record/NAME`.
+    pub record_dir: Option<PathBuf>,
     /// How long to try to reach the coordinator, at the start and when it is lost.
     pub connect_timeout: Duration,
 }

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use ecq_cluster::ToNode;
-use ecq_proto::NodeWords;
 use ecq_proto::v1::NodeMessage;
 use ecq_proto::v1::coordinator_client::CoordinatorClient;
+use ecq_proto::{CoordinatorWords, NodeWords};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::connect::{self, causes, describe};
 use crate::driver::Input;
@@ -23,6 +22,11 @@ const WORDS_MAX: usize = 1024;
 /// How long a node that leaves gives its last words to arrive.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Why an attempt has failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NoSession(String);
+
 /// An open session.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -32,23 +36,31 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Reaches the coordinator, trying again until `patience` ends.
+    /// Reaches the coordinator, trying again until `patience` ends: it may answer and not take sessions, while
+    /// it is ending or only just beginning.
     pub(crate) async fn open(
         address: &str,
         patience: Duration,
         events: mpsc::Sender<Input>,
     ) -> Result<Self, NodeError> {
-        let channel = connect(address, patience).await?;
-        let (words, said) = mpsc::channel(WORDS_MAX);
-        let unreachable = |status: tonic::Status| NodeError::Unreachable {
-            address: address.to_owned(),
-            reason: describe(&status),
-        };
-        let mut client = CoordinatorClient::new(channel.clone());
-        let answers = client
-            .attend(ReceiverStream::new(said))
+        let endpoint = connect::endpoint(address, patience)
+            .map_err(|_| NodeError::Address(address.to_owned()))?;
+        let attempt = || Self::attempt(&endpoint, events.clone());
+        connect::patiently(patience, attempt)
             .await
-            .map_err(unreachable)?;
+            .map_err(|error| NodeError::Unreachable {
+                address: address.to_owned(),
+                reason: error.to_string(),
+            })
+    }
+
+    async fn attempt(endpoint: &Endpoint, events: mpsc::Sender<Input>) -> Result<Self, NoSession> {
+        let channel = endpoint.connect().await;
+        let channel = channel.map_err(|error| NoSession(causes(&error)))?;
+        let (words, said) = mpsc::channel(WORDS_MAX);
+        let mut client = CoordinatorClient::new(channel.clone());
+        let answers = client.attend(ReceiverStream::new(said)).await;
+        let answers = answers.map_err(|status| NoSession(describe(&status)))?;
         let listening = tokio::spawn(listen(answers.into_inner(), events));
         Ok(Self {
             words,
@@ -95,25 +107,16 @@ async fn listen(
             Ok(None) => break "it closed the session".to_owned(),
             Err(status) => break describe(&status),
         };
-        match ToNode::try_from(message) {
-            Ok(words) => {
-                if to.send(Input::Said(words)).await.is_err() {
-                    return;
-                }
+        let said = match CoordinatorWords::try_from(message) {
+            Ok(CoordinatorWords::Protocol(words)) => Input::Said(words),
+            Ok(CoordinatorWords::Recorded { steps, evaluated }) => {
+                Input::Recorded { steps, evaluated }
             }
             Err(error) => break error.to_string(),
+        };
+        if to.send(said).await.is_err() {
+            return;
         }
     };
     let _driver_is_gone = to.send(Input::SessionLost(reason)).await;
-}
-
-async fn connect(address: &str, patience: Duration) -> Result<Channel, NodeError> {
-    let endpoint =
-        connect::endpoint(address, patience).map_err(|_| NodeError::Address(address.to_owned()))?;
-    connect::patiently(patience, || endpoint.connect())
-        .await
-        .map_err(|error| NodeError::Unreachable {
-            address: address.to_owned(),
-            reason: causes(&error),
-        })
 }

@@ -1,8 +1,8 @@
 //! Conversions between wire messages and domain types.
 
 use ecq_cluster::{
-    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Member, Refusal, StepReport,
-    ToCoordinator, ToNode, View,
+    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal, Step,
+    StepReport, ToCoordinator, ToNode, View,
 };
 
 use crate::v1::{self, coordinator_message, failure, node_message, refusal};
@@ -45,20 +45,28 @@ impl From<NodeWords> for v1::NodeMessage {
                     rank,
                     version,
                     address,
+                    observe,
                 } = hello;
                 Kind::Hello(v1::Hello {
                     run,
                     rank,
                     version,
                     address,
+                    observe,
                 })
             }
-            NodeWords::Protocol(ToCoordinator::Prepared(found)) => Kind::Prepared(v1::Prepared {
-                replica: found.replica.0.to_vec(),
-                data: found.data.0.to_vec(),
-                parameters: found.parameters,
-                samples: found.samples,
-            }),
+            NodeWords::Protocol(ToCoordinator::Return { node, view, frozen }) => {
+                Kind::Return(v1::Return { node, view, frozen })
+            }
+            NodeWords::Protocol(ToCoordinator::Prepared { fingerprint, kept }) => {
+                Kind::Prepared(v1::Prepared {
+                    replica: fingerprint.replica.0.to_vec(),
+                    data: fingerprint.data.0.to_vec(),
+                    parameters: fingerprint.parameters,
+                    samples: fingerprint.samples,
+                    kept: kept.into_iter().map(Into::into).collect(),
+                })
+            }
             NodeWords::Protocol(ToCoordinator::Heartbeat) => Kind::Heartbeat(v1::Heartbeat {}),
             NodeWords::Protocol(ToCoordinator::Digest { step, digest }) => {
                 Kind::Digest(v1::ReplicaDigest {
@@ -109,18 +117,30 @@ impl TryFrom<v1::NodeMessage> for NodeWords {
                 rank,
                 version,
                 address,
+                observe,
             }) => ToCoordinator::Hello(Hello {
                 run,
                 rank,
                 version,
                 address,
+                observe,
             }),
-            Kind::Prepared(found) => ToCoordinator::Prepared(Fingerprint {
-                replica: digest(&found.replica)?,
-                data: digest(&found.data)?,
-                parameters: found.parameters,
-                samples: found.samples,
-            }),
+            Kind::Return(v1::Return { node, view, frozen }) => {
+                ToCoordinator::Return { node, view, frozen }
+            }
+            Kind::Prepared(found) => {
+                let kept: Result<Vec<Kept>, WireError> =
+                    found.kept.into_iter().map(TryInto::try_into).collect();
+                ToCoordinator::Prepared {
+                    fingerprint: Fingerprint {
+                        replica: digest(&found.replica)?,
+                        data: digest(&found.data)?,
+                        parameters: found.parameters,
+                        samples: found.samples,
+                    },
+                    kept: kept?,
+                }
+            }
             Kind::Heartbeat(v1::Heartbeat {}) => ToCoordinator::Heartbeat,
             Kind::Digest(found) => ToCoordinator::Digest {
                 step: found.step,
@@ -157,20 +177,77 @@ impl TryFrom<v1::NodeMessage> for NodeWords {
     }
 }
 
+impl From<Kept> for v1::Kept {
+    fn from(kept: Kept) -> Self {
+        Self {
+            step: kept.step,
+            rank: kept.rank,
+            digest: kept.digest.0.to_vec(),
+        }
+    }
+}
+
+impl TryFrom<v1::Kept> for Kept {
+    type Error = WireError;
+
+    fn try_from(kept: v1::Kept) -> Result<Self, WireError> {
+        Ok(Self {
+            step: kept.step,
+            rank: kept.rank,
+            digest: digest(&kept.digest)?,
+        })
+    }
+}
+
+/// What the coordinator may say: words for a node's state machine, and of its metrics.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CoordinatorWords {
+    /// For the state machine.
+    Protocol(ToNode),
+    /// Metrics that are stored and need not be sent again.
+    Recorded {
+        /// Number of steps of which all reports are there.
+        steps: Step,
+        /// Steps applied before the last evaluation that is.
+        evaluated: Step,
+    },
+}
+
+impl From<CoordinatorWords> for v1::CoordinatorMessage {
+    fn from(words: CoordinatorWords) -> Self {
+        match words {
+            CoordinatorWords::Protocol(message) => message.into(),
+            CoordinatorWords::Recorded { steps, evaluated } => {
+                let recorded = v1::Recorded { steps, evaluated };
+                Self {
+                    kind: Some(coordinator_message::Kind::Recorded(recorded)),
+                }
+            }
+        }
+    }
+}
+
 impl From<ToNode> for v1::CoordinatorMessage {
     fn from(message: ToNode) -> Self {
         use coordinator_message::Kind;
         let kind = match message {
-            ToNode::Welcome { node, config } => Kind::Welcome(v1::Welcome { node, config }),
+            ToNode::Welcome {
+                node,
+                config,
+                begun,
+            } => Kind::Welcome(v1::Welcome {
+                node,
+                config,
+                begun,
+            }),
             ToNode::Refused(refusal) => Kind::Refused(refusal.into()),
             ToNode::Freeze { view } => Kind::Freeze(v1::Freeze { view }),
-            ToNode::Install(Installation { view, hold, supply }) => {
-                Kind::Install(v1::Installation {
-                    view: Some(view.into()),
-                    hold,
-                    supply: supply.into_iter().map(Into::into).collect(),
-                })
-            }
+            ToNode::Install(found) => Kind::Install(v1::Installation {
+                view: Some(found.view.into()),
+                hold: found.hold,
+                supply: found.supply.into_iter().map(Into::into).collect(),
+                restore: found.restore,
+            }),
             ToNode::Follow { view, donor } => Kind::Follow(v1::Follow {
                 view: Some(view.into()),
                 donor,
@@ -187,32 +264,45 @@ impl From<ToNode> for v1::CoordinatorMessage {
     }
 }
 
-impl TryFrom<v1::CoordinatorMessage> for ToNode {
+impl TryFrom<v1::CoordinatorMessage> for CoordinatorWords {
     type Error = WireError;
 
     fn try_from(message: v1::CoordinatorMessage) -> Result<Self, WireError> {
         use coordinator_message::Kind;
-        Ok(match message.kind.ok_or(WireError::Missing("kind"))? {
-            Kind::Welcome(v1::Welcome { node, config }) => Self::Welcome { node, config },
-            Kind::Refused(refusal) => Self::Refused(refusal.try_into()?),
-            Kind::Freeze(v1::Freeze { view }) => Self::Freeze { view },
-            Kind::Install(found) => Self::Install(Installation {
+        let protocol = match message.kind.ok_or(WireError::Missing("kind"))? {
+            Kind::Welcome(v1::Welcome {
+                node,
+                config,
+                begun,
+            }) => ToNode::Welcome {
+                node,
+                config,
+                begun,
+            },
+            Kind::Refused(refusal) => ToNode::Refused(refusal.try_into()?),
+            Kind::Freeze(v1::Freeze { view }) => ToNode::Freeze { view },
+            Kind::Install(found) => ToNode::Install(Installation {
                 view: found.view.ok_or(WireError::Missing("view"))?.into(),
                 hold: found.hold,
                 supply: found.supply.into_iter().map(Into::into).collect(),
+                restore: found.restore,
             }),
-            Kind::Follow(found) => Self::Follow {
+            Kind::Recorded(v1::Recorded { steps, evaluated }) => {
+                return Ok(Self::Recorded { steps, evaluated });
+            }
+            Kind::Follow(found) => ToNode::Follow {
                 view: found.view.ok_or(WireError::Missing("view"))?.into(),
                 donor: found.donor,
             },
-            Kind::Observe(found) => Self::Observe {
+            Kind::Observe(found) => ToNode::Observe {
                 view: found.view,
                 observer: found.observer.ok_or(WireError::Missing("observer"))?.into(),
             },
-            Kind::Excluded(failure) => Self::Excluded(failure.try_into()?),
-            Kind::End(v1::End {}) => Self::End,
-            Kind::Abort(failure) => Self::Abort(failure.try_into()?),
-        })
+            Kind::Excluded(failure) => ToNode::Excluded(failure.try_into()?),
+            Kind::End(v1::End {}) => ToNode::End,
+            Kind::Abort(failure) => ToNode::Abort(failure.try_into()?),
+        };
+        Ok(Self::Protocol(protocol))
     }
 }
 

@@ -7,7 +7,7 @@
 mod convert;
 pub mod limits;
 
-pub use convert::{NodeWords, WireError};
+pub use convert::{CoordinatorWords, NodeWords, WireError};
 
 /// Version of the program. A coordinator takes only nodes of its own version, since the replicas of
 /// two versions need not agree to the bit.

@@ -1,10 +1,10 @@
 //! Whatever is said arrives as it was said; what nobody can have said is an error.
 
 use ecq_cluster::{
-    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Member, Refusal, StepReport,
-    ToCoordinator, ToNode, View,
+    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal,
+    StepReport, ToCoordinator, ToNode, View,
 };
-use ecq_proto::{NodeWords, WireError, v1};
+use ecq_proto::{CoordinatorWords, NodeWords, WireError, v1};
 
 const A: Digest = Digest([1; 32]);
 const B: Digest = Digest([2; 32]);
@@ -16,6 +16,7 @@ fn words_of_nodes_survive_the_wire() {
         rank: Some(0),
         version: "1".into(),
         address: "127.0.0.1:1".into(),
+        observe: false,
     };
     let fingerprint = Fingerprint {
         replica: A,
@@ -41,7 +42,19 @@ fn words_of_nodes_survive_the_wire() {
             ..hello.clone()
         })),
         NodeWords::Protocol(ToCoordinator::Hello(hello)),
-        NodeWords::Protocol(ToCoordinator::Prepared(fingerprint)),
+        NodeWords::Protocol(ToCoordinator::Prepared {
+            fingerprint,
+            kept: vec![Kept {
+                step: 8,
+                rank: 1,
+                digest: B,
+            }],
+        }),
+        NodeWords::Protocol(ToCoordinator::Return {
+            node: 3,
+            view: 2,
+            frozen: true,
+        }),
         NodeWords::Protocol(ToCoordinator::Heartbeat),
         NodeWords::Protocol(ToCoordinator::Digest { step: 5, digest: A }),
         NodeWords::Protocol(lost),
@@ -117,12 +130,14 @@ fn words_of_the_coordinator_survive_the_wire() {
             ToNode::Welcome {
                 node: 1,
                 config: "name = 'x'".into(),
+                begun: true,
             },
             ToNode::Freeze { view: 1 },
             ToNode::Install(Installation {
                 view: view.clone(),
                 hold: true,
                 supply: vec![member.clone()],
+                restore: Some(2),
             }),
             ToNode::Follow {
                 view: view.clone(),
@@ -137,8 +152,17 @@ fn words_of_the_coordinator_survive_the_wire() {
         ]);
     for message in messages {
         let wire = v1::CoordinatorMessage::from(message.clone());
-        assert_eq!(ToNode::try_from(wire), Ok(message));
+        assert_eq!(
+            CoordinatorWords::try_from(wire),
+            Ok(CoordinatorWords::Protocol(message))
+        );
     }
+    let recorded = CoordinatorWords::Recorded {
+        steps: 7,
+        evaluated: 5,
+    };
+    let wire = v1::CoordinatorMessage::from(recorded.clone());
+    assert_eq!(CoordinatorWords::try_from(wire), Ok(recorded));
 }
 
 #[test]
@@ -163,7 +187,7 @@ fn impossible_messages_are_errors() {
         kind: Some(v1::coordinator_message::Kind::Abort(nameless)),
     };
     assert_eq!(
-        ToNode::try_from(nameless),
+        CoordinatorWords::try_from(nameless),
         Err(WireError::Missing("kind of failure"))
     );
 }

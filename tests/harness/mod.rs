@@ -6,7 +6,9 @@
 //! the last process that descends from it has ended. Reading to its end is therefore waiting for
 //! all descendants, and a test that finishes has proved that no orphan was left.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
+
+mod cluster;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -14,6 +16,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+pub(crate) use cluster::Cluster;
 
 /// Longer than anything here takes on a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -13,7 +13,7 @@ impl Coordinator {
         for member in &view.members {
             self.observe(view.number, member.node, node, out);
         }
-        let donor = view.size() - 1; // Rank 0 has the evaluations to do.
+        let donor = view.size().saturating_sub(1); // Rank 0 has the evaluations to do.
         let view = view.clone();
         let message = ToNode::Follow { view, donor };
         out.push(Command::Send { to: node, message });
@@ -49,12 +49,20 @@ impl Coordinator {
         if view.members.iter().any(|member| done(member.node)) {
             return; // There is nothing left to do.
         }
-        let ready = |node: &NodeId| {
-            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
-        };
+        let ready = |node: &NodeId| self.may_train(*node, view.number);
         if self.seats.waiting(view).iter().any(ready) {
             self.change(out);
         }
+    }
+
+    pub(super) fn observes(&self, node: NodeId) -> bool {
+        self.seats.get(node).is_some_and(|seat| seat.observe)
+    }
+
+    /// Whether a node that follows the view can be a member of the next.
+    fn may_train(&self, node: NodeId, view: ViewNumber) -> bool {
+        let seat = self.seats.get(node);
+        seat.is_some_and(|seat| seat.caught_up == Some(view) && !seat.observe)
     }
 
     pub(super) fn store(&mut self, view: View, change: Change, out: &mut Vec<Command>) {
@@ -98,6 +106,7 @@ impl Coordinator {
                 view: view.clone(),
                 hold: view.size() < self.config.min_nodes,
                 supply: behind.filter_map(|node| self.seats.member(*node)).collect(),
+                restore: self.restores.get(&to).copied(),
             };
             let message = ToNode::Install(installation);
             out.push(Command::Send { to, message });
@@ -105,6 +114,7 @@ impl Coordinator {
                 seat.finished = None;
             }
         }
+        self.restores.clear();
         self.vote = Vote::default();
         for node in self.seats.waiting(&view) {
             self.follow(&view, node, out);
@@ -117,10 +127,8 @@ impl Coordinator {
         let Phase::Training(view) = &self.phase else {
             return;
         };
-        let caught_up = |node: &NodeId| {
-            self.seats.get(*node).and_then(|seat| seat.caught_up) == Some(view.number)
-        };
-        let followers = self.seats.waiting(view).into_iter().filter(caught_up);
+        let may_train = |node: &NodeId| self.may_train(*node, view.number);
+        let followers = self.seats.waiting(view).into_iter().filter(may_train);
         let present = |node| self.seats.get(node).is_some();
         let change = Change::new(view, present, followers);
         for to in change.asked() {
@@ -148,9 +156,13 @@ impl Coordinator {
 
     /// Goes on to the next view once all answers are there.
     pub(super) fn decide(&mut self, out: &mut Vec<Command>) {
-        let Phase::Changing(_, change) = &self.phase else {
+        let Phase::Changing(view, change) = &self.phase else {
             return;
         };
+        if change.is_empty() && self.config.checkpoint_every.is_some() {
+            self.phase = Phase::Recovering(view.clone());
+            return;
+        }
         if change.is_empty() {
             let failure = self.loss.take();
             let failure = failure.unwrap_or(Failure::MemberLost("no member is left".into()));
@@ -172,7 +184,7 @@ impl Coordinator {
             return self.lose(node, Failure::MemberLost(text), out);
         }
         let view = View {
-            number: self.history.last() + 1,
+            number: self.history.last().saturating_add(1),
             first_step,
             consumed: self
                 .history

@@ -19,6 +19,7 @@ fn a_node_is_welcomed_with_its_identity_and_the_configuration() {
     let welcome = ToNode::Welcome {
         node: 7,
         config: "the text".into(),
+        begun: false,
     };
     let mut bench = Bench::new(2);
     assert_eq!(bench.says(7, hello(None)), [send(7, welcome)]);
@@ -81,6 +82,7 @@ fn another_run_and_another_version_are_refused_with_both_names() {
             rank: None,
             version: version.into(),
             address: String::new(),
+            observe: false,
         })
     };
     let text = refusal(&bench.says(1, ask(Some("letters"), VERSION)), 1);
@@ -101,7 +103,10 @@ fn another_replica_or_data_set_is_refused_with_both_digests() {
         bench.says(1, hello(None));
         bench.says(2, hello(None));
         bench.prepared(1);
-        let odd = ToCoordinator::Prepared(fingerprint(replica, data));
+        let odd = ToCoordinator::Prepared {
+            fingerprint: fingerprint(replica, data),
+            kept: Vec::new(),
+        };
         let text = refusal(&bench.says(2, odd), 2);
         let expected = if replica == 9 { 1 } else { 2 };
         assert!(text.contains(what), "{text}");
@@ -114,4 +119,52 @@ fn another_replica_or_data_set_is_refused_with_both_digests() {
             "{commands:?}"
         );
     }
+}
+
+#[test]
+fn an_observer_follows_every_view_and_is_no_member_of_any() {
+    let (mut bench, view) = Bench::training(2);
+    let observer = ToCoordinator::Hello(Hello {
+        run: None,
+        rank: Some(0),
+        version: VERSION.into(),
+        address: "host:1".into(),
+        observe: true,
+    });
+    let followed = |said: &[Command], number: ViewNumber| {
+        said.iter().any(|command| {
+            matches!(command, Command::Send { to: 20, message: ToNode::Follow { view, .. } }
+                if view.number == number)
+        })
+    };
+    let said = bench.says(20, observer);
+    assert!(
+        matches!(
+            said[0],
+            Command::Send {
+                message: ToNode::Welcome { .. },
+                ..
+            }
+        ),
+        "{said:?}"
+    );
+    assert!(followed(&bench.prepared(20), 1));
+    assert!(
+        bench
+            .says(20, ToCoordinator::CaughtUp { view: 1 })
+            .is_empty()
+    );
+    assert_eq!(bench.machine.view(), Some(&view));
+    bench.handle(Event::Disconnected(11));
+    bench.says(10, ToCoordinator::Frozen { view: 1, next: 0 });
+    assert!(followed(&bench.handle(Event::Persisted(2)), 2));
+    let nodes: Vec<NodeId> = bench
+        .machine
+        .view()
+        .expect("it trains")
+        .members
+        .iter()
+        .map(|m| m.node)
+        .collect();
+    assert_eq!(nodes, [10]);
 }

@@ -5,12 +5,15 @@ mod changing;
 mod interface;
 mod links;
 mod reason;
+mod recovering;
 mod seats;
 mod vote;
 
+use std::collections::BTreeMap;
+
 use crate::config::RunConfig;
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
-use crate::message::{Failure, Fingerprint, Hello, Refusal, ToCoordinator, ToNode};
+use crate::message::{Failure, Fingerprint, Hello, Kept, Refusal, ToCoordinator, ToNode};
 use crate::view::View;
 use change::{Change, History};
 pub use interface::{Command, Event, Outcome};
@@ -22,6 +25,9 @@ use vote::{Tally, Vote};
 enum Phase {
     /// Seats are filled and nodes prepare.
     Gathering,
+    /// This process begins in the middle of a run, or the last member of this view is lost: members come
+    /// back, or as many nodes as it takes go on from their checkpoints.
+    Recovering(View),
     /// The view is being stored; it follows from the change.
     Storing(View, Change),
     /// Members step without asking.
@@ -43,6 +49,8 @@ pub struct Coordinator {
     history: History,
     vote: Vote,
     links: Links,
+    /// Who takes up which rank's checkpoint in the view that is being stored.
+    restores: BTreeMap<NodeId, Rank>,
     /// Why the last member was lost.
     loss: Option<Failure>,
     /// When an event was handled last.
@@ -59,10 +67,11 @@ impl Coordinator {
             version,
             text,
             phase: Phase::Gathering,
-            seats: Seats::new(config.nodes),
+            seats: Seats::new(config.nodes, None),
             history: History::default(),
             vote: Vote::default(),
             links: Links::default(),
+            restores: BTreeMap::new(),
             loss: None,
             awake: 0,
             reason: String::new(),
@@ -73,7 +82,7 @@ impl Coordinator {
     pub fn view(&self) -> Option<&View> {
         match &self.phase {
             Phase::Training(view) | Phase::Changing(view, _) => Some(view),
-            Phase::Gathering | Phase::Storing(..) | Phase::Over => None,
+            Phase::Gathering | Phase::Recovering(_) | Phase::Storing(..) | Phase::Over => None,
         }
     }
 
@@ -121,14 +130,19 @@ impl Coordinator {
         if let ToCoordinator::Hello(hello) = message {
             return self.hello(now, from, hello, out);
         }
+        if let ToCoordinator::Return { view, frozen, .. } = message {
+            return self.returned(now, from, view, frozen, out);
+        }
         let Some(seat) = self.seats.get_mut(from) else {
             return; // It was refused or is lost already: its words no longer count.
         };
         seat.heard = now;
         match message {
-            ToCoordinator::Hello(_) | ToCoordinator::Heartbeat => {}
-            ToCoordinator::Prepared(_) if seat.fingerprint.is_some() => {}
-            ToCoordinator::Prepared(fingerprint) => self.prepared(from, fingerprint, out),
+            ToCoordinator::Hello(_) | ToCoordinator::Return { .. } | ToCoordinator::Heartbeat => {}
+            ToCoordinator::Prepared { .. } if seat.fingerprint.is_some() => {}
+            ToCoordinator::Prepared { fingerprint, kept } => {
+                self.prepared(from, fingerprint, kept, out);
+            }
             ToCoordinator::Frozen { view, next } => self.frozen(from, view, next, out),
             ToCoordinator::CaughtUp { view } => {
                 seat.caught_up = Some(view);
@@ -158,11 +172,21 @@ impl Coordinator {
             });
             return;
         }
-        let Hello { rank, address, .. } = hello;
-        self.seats.take(from, rank, address, now);
+        let Hello {
+            rank,
+            address,
+            observe,
+            ..
+        } = hello;
+        self.seats
+            .take(from, rank.filter(|_| !observe), address, now);
+        if let Some(seat) = self.seats.get_mut(from) {
+            seat.observe = observe;
+        }
         let message = ToNode::Welcome {
             node: from,
             config: self.text.clone(),
+            begun: self.history.last() > 0,
         };
         out.push(Command::Send { to: from, message });
     }
@@ -179,18 +203,30 @@ impl Coordinator {
             let (expected, found) = (self.version.clone(), hello.version.clone());
             return Some(Refusal::Version { expected, found });
         }
-        if self.seats.full() {
+        if self.seats.full(hello.observe) {
             let nodes = self.config.nodes;
             return Some(Refusal::Full { nodes });
         }
         // Once training has begun, ranks are given in the order in which nodes come back.
         let asked = hello
             .rank
-            .filter(|rank| matches!(self.phase, Phase::Gathering) || *rank >= self.config.nodes);
+            .filter(|rank| self.gathers() || *rank >= self.config.nodes)
+            .filter(|_| !hello.observe);
         self.seats.objection(asked?)
     }
 
-    fn prepared(&mut self, from: NodeId, found: Fingerprint, out: &mut Vec<Command>) {
+    /// Whether nodes wait for each other to begin.
+    fn gathers(&self) -> bool {
+        matches!(self.phase, Phase::Gathering | Phase::Recovering(_))
+    }
+
+    fn prepared(
+        &mut self,
+        from: NodeId,
+        found: Fingerprint,
+        kept: Vec<Kept>,
+        out: &mut Vec<Command>,
+    ) {
         if let Some(refusal) = self.seats.mismatch(&found) {
             self.seats.free(from);
             out.push(Command::Send {
@@ -199,10 +235,9 @@ impl Coordinator {
             });
             return;
         }
-        if let Some(seat) = self.seats.get_mut(from) {
-            seat.fingerprint = Some(found);
-        }
+        self.seats.prepared(from, found, kept);
         match &self.phase {
+            Phase::Recovering(_) if self.seats.complete() => self.recover(out),
             Phase::Gathering if self.seats.complete() => {
                 let view = View {
                     number: 1,
@@ -316,7 +351,7 @@ impl Coordinator {
     /// for all.
     fn leave(&mut self, from: NodeId, failure: Failure, out: &mut Vec<Command>) {
         let failure = failure.by(&self.name(from));
-        let trains = !matches!(self.phase, Phase::Gathering);
+        let trains = !self.gathers();
         if trains && matches!(failure, Failure::Diverged(_)) {
             return self.fail(failure, out);
         }
@@ -352,7 +387,7 @@ impl Coordinator {
             return;
         }
         let matters = match &mut self.phase {
-            Phase::Gathering | Phase::Over => false,
+            Phase::Gathering | Phase::Recovering(_) | Phase::Over => false,
             Phase::Training(view) => view.rank_of(node).is_some(),
             Phase::Changing(_, change) | Phase::Storing(_, change) => change.lose(node),
         };
@@ -395,7 +430,7 @@ impl Coordinator {
             Phase::Storing(view, _) | Phase::Training(view) | Phase::Changing(view, _) => {
                 view.rank_of(node)
             }
-            Phase::Gathering | Phase::Over => self.seats.get(node)?.rank,
+            Phase::Gathering | Phase::Recovering(_) | Phase::Over => self.seats.get(node)?.rank,
         }
     }
 }

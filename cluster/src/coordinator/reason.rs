@@ -25,6 +25,11 @@ impl Coordinator {
             Phase::Gathering if joined < nodes as usize => {
                 format!("waiting for nodes: {joined} of {nodes} have joined")
             }
+            Phase::Recovering(view) => format!(
+                "waiting for the members of view {}, or for {nodes} nodes to go on from their \
+                 checkpoints: {ready} are ready",
+                view.number
+            ),
             Phase::Gathering => format!("nodes prepare: {ready} of {nodes} are ready"),
             Phase::Storing(view, _) => format!("storing view {}", view.number),
             Phase::Training(view) if view.size() < min_nodes => format!(
@@ -36,7 +41,11 @@ impl Coordinator {
                 let finished = |node| self.seats.get(node).is_some_and(|s| s.finished.is_some());
                 let members = view.members.iter();
                 let done = members.filter(|member| finished(member.node)).count();
-                let follow = self.seats.waiting(view).len();
+                let follow = self.seats.waiting(view);
+                let follow = follow
+                    .into_iter()
+                    .filter(|node| !self.observes(*node))
+                    .count();
                 let size = view.size();
                 if done > 0 {
                     format!("{done} of {size} members have finished")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
-use crate::message::{Fingerprint, Refusal};
+use crate::message::{Fingerprint, Kept, Refusal};
 use crate::view::{Member, View};
 
 /// A node that has been welcomed.
@@ -18,26 +18,49 @@ pub(crate) struct Seat {
     pub(crate) finished: Option<(Step, Digest)>,
     /// The view that the node, which is no member, has caught up with.
     pub(crate) caught_up: Option<ViewNumber>,
+    /// Whether it only follows.
+    pub(crate) observe: bool,
+    /// Its checkpoints of this run.
+    pub(crate) kept: Vec<Kept>,
+    /// Whether it is a member that has not been heard of since this process began.
+    pub(crate) absent: bool,
 }
+
+/// Bound on nodes that only follow: members send contributions to each.
+const OBSERVERS_MAX: u32 = 64;
 
 /// The seats of a run: as many as it has members.
 #[derive(Debug)]
 pub(crate) struct Seats {
     capacity: u32,
+    /// What is known of the run before any node of this process is ready.
+    standard: Option<Fingerprint>,
     taken: BTreeMap<NodeId, Seat>,
 }
 
 impl Seats {
-    pub(crate) fn new(capacity: u32) -> Self {
+    pub(crate) fn new(capacity: u32, standard: Option<Fingerprint>) -> Self {
         Self {
             capacity,
+            standard,
             taken: BTreeMap::new(),
         }
     }
 
-    /// Whether nobody else can come.
-    pub(crate) fn full(&self) -> bool {
-        self.taken.len() >= self.capacity as usize
+    /// Whether nobody else can come, to train or to observe.
+    pub(crate) fn full(&self, observe: bool) -> bool {
+        let taken = self.taken.values().filter(|seat| seat.observe == observe);
+        let capacity = if observe {
+            OBSERVERS_MAX
+        } else {
+            self.capacity
+        };
+        taken.count() >= capacity as usize
+    }
+
+    /// Those who train, or will.
+    fn trainers(&self) -> impl Iterator<Item = (&NodeId, &Seat)> {
+        self.taken.iter().filter(|(_, seat)| !seat.observe)
     }
 
     /// Why a node cannot have `rank`.
@@ -59,7 +82,8 @@ impl Seats {
     /// Why a node with this fingerprint cannot train with the others. The first node that is ready
     /// sets the standard.
     pub(crate) fn mismatch(&self, found: &Fingerprint) -> Option<Refusal> {
-        let expected = self.taken.values().find_map(|seat| seat.fingerprint)?;
+        let mut ready = self.taken.values().filter_map(|seat| seat.fingerprint);
+        let expected = self.standard.or_else(|| ready.next())?;
         if expected.data != found.data || expected.samples != found.samples {
             Some(Refusal::Data {
                 expected: expected.data,
@@ -83,8 +107,35 @@ impl Seats {
             fingerprint: None,
             finished: None,
             caught_up: None,
+            observe: false,
+            kept: Vec::new(),
+            absent: false,
         };
         self.taken.insert(node, seat);
+    }
+
+    /// Gives the members of a view their seats, from which they have not been heard.
+    pub(crate) fn expect(&mut self, view: &View, now: Millis) {
+        let standard = self.standard;
+        for member in &view.members {
+            self.take(member.node, None, member.address.clone(), now);
+            if let Some(seat) = self.get_mut(member.node) {
+                (seat.absent, seat.fingerprint) = (true, standard);
+            }
+        }
+    }
+
+    /// Notes that a node is ready. It wants the rank of the last checkpoint that it has kept.
+    pub(crate) fn prepared(&mut self, node: NodeId, found: Fingerprint, kept: Vec<Kept>) {
+        let last = kept.iter().max_by_key(|kept| kept.step);
+        let wanted = last
+            .map(|kept| kept.rank)
+            .filter(|rank| self.objection(*rank).is_none());
+        if let Some(seat) = self.get_mut(node) {
+            seat.fingerprint = Some(found);
+            seat.kept = kept;
+            seat.rank = seat.rank.or(wanted);
+        }
     }
 
     /// Whether there was a seat to free.
@@ -105,12 +156,12 @@ impl Seats {
     }
 
     pub(crate) fn joined(&self) -> usize {
-        self.taken.len()
+        self.trainers().count()
     }
 
     pub(crate) fn ready(&self) -> usize {
-        let ready = |seat: &&Seat| seat.fingerprint.is_some();
-        self.taken.values().filter(ready).count()
+        let ready = |(_, seat): &(&NodeId, &Seat)| seat.fingerprint.is_some();
+        self.trainers().filter(ready).count()
     }
 
     /// Nodes that are ready and not among `members`.
@@ -161,10 +212,10 @@ impl Seats {
             node: *node,
             address: seat.address.clone(),
         };
-        let mut undemanding = self.taken.iter().filter(|(_, seat)| seat.rank.is_none());
+        let mut undemanding = self.trainers().filter(|(_, seat)| seat.rank.is_none());
         (0..self.capacity)
             .filter_map(|rank| {
-                let mut asked = self.taken.iter();
+                let mut asked = self.trainers();
                 let asked = asked.find(|(_, seat)| seat.rank == Some(rank));
                 asked.or_else(|| undemanding.next()).map(member)
             })

@@ -7,6 +7,8 @@ use crate::message::{Hello, Installation};
 mod changing;
 #[path = "joining_tests.rs"]
 mod joining;
+#[path = "recovering_tests.rs"]
+mod recovering;
 
 const VERSION: &str = "1.0.0";
 
@@ -29,7 +31,10 @@ fn config(nodes: u32) -> RunConfig {
         momentum: 0.0,
         seed: 1,
         digest_every: 1,
+        record: false,
         lease_seconds: 1.0,
+        checkpoint_every: None,
+        keep_checkpoints: 3,
     }
 }
 
@@ -48,6 +53,7 @@ fn hello(rank: Option<Rank>) -> ToCoordinator {
         rank,
         version: VERSION.into(),
         address: "host:1".into(),
+        observe: false,
     })
 }
 
@@ -76,7 +82,13 @@ impl Bench {
     }
 
     fn prepared(&mut self, from: NodeId) -> Vec<Command> {
-        self.says(from, ToCoordinator::Prepared(fingerprint(1, 2)))
+        self.says(
+            from,
+            ToCoordinator::Prepared {
+                fingerprint: fingerprint(1, 2),
+                kept: Vec::new(),
+            },
+        )
     }
 
     /// `nodes` nodes, 10, 11, …, hold ranks 0, 1, … of view 1, which is being stored.
@@ -113,6 +125,7 @@ fn install(to: NodeId, view: &View) -> Command {
         view: view.clone(),
         hold: false,
         supply: Vec::new(),
+        restore: None,
     };
     send(to, ToNode::Install(installation))
 }
@@ -173,7 +186,10 @@ fn a_lease_that_runs_out_while_nodes_gather_frees_the_seat() {
 #[test]
 fn the_words_of_strangers_are_ignored_in_every_phase() {
     let words = [
-        ToCoordinator::Prepared(fingerprint(7, 7)),
+        ToCoordinator::Prepared {
+            fingerprint: fingerprint(7, 7),
+            kept: Vec::new(),
+        },
         ToCoordinator::Heartbeat,
         ToCoordinator::Digest {
             step: 0,
@@ -207,7 +223,13 @@ fn words_out_of_turn_change_nothing() {
     assert!(bench.says(10, hello(None)).is_empty());
     assert!(
         bench
-            .says(10, ToCoordinator::Prepared(fingerprint(7, 7)))
+            .says(
+                10,
+                ToCoordinator::Prepared {
+                    fingerprint: fingerprint(7, 7),
+                    kept: Vec::new()
+                }
+            )
             .is_empty()
     );
     for (view, rank) in [(2, 1), (1, 0), (1, 2)] {
@@ -267,8 +289,20 @@ fn what_it_waits_for_is_said_when_it_changes() {
         (1, hello(None)),
         (1, ToCoordinator::Heartbeat),
         (2, hello(None)),
-        (1, ToCoordinator::Prepared(fingerprint(1, 2))),
-        (2, ToCoordinator::Prepared(fingerprint(1, 2))),
+        (
+            1,
+            ToCoordinator::Prepared {
+                fingerprint: fingerprint(1, 2),
+                kept: Vec::new(),
+            },
+        ),
+        (
+            2,
+            ToCoordinator::Prepared {
+                fingerprint: fingerprint(1, 2),
+                kept: Vec::new(),
+            },
+        ),
     ] {
         bench
             .machine

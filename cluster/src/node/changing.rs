@@ -7,7 +7,8 @@ use crate::message::{Failure, Installation, ToCoordinator};
 impl Node {
     /// Stands still, and says where.
     pub(super) fn freeze(&mut self, view: ViewNumber, out: &mut Vec<Command>) {
-        let Some(place) = self.place_mut().filter(|place| place.announced() == view) else {
+        // A coordinator that has been away may ask in a view that it could not announce any more.
+        let Some(place) = self.place_mut().filter(|place| place.announced() <= view) else {
             return;
         };
         (place.frozen, place.next) = (true, None);
@@ -49,7 +50,16 @@ impl Node {
 
     /// Begins a view before which everything is applied.
     pub(super) fn begin(&mut self, installation: Installation, out: &mut Vec<Command>) {
-        let Installation { view, hold, .. } = installation;
+        let Installation {
+            view,
+            hold,
+            restore,
+            ..
+        } = installation;
+        if let Some(rank) = restore {
+            let step = view.first_step;
+            out.push(Command::Restore { step, rank });
+        }
         let place = Place::new(view.clone(), view.rank_of(self.id), self.buckets, hold);
         if view.first_step < self.steps {
             self.phase = Phase::Linking(place);

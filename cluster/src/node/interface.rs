@@ -1,7 +1,7 @@
 //! What goes into a node's machine, and what comes out.
 
 use crate::id::{Digest, Rank, Step, ViewNumber};
-use crate::message::{Failure, Fingerprint, FrameKey, Refusal, ToCoordinator, ToNode};
+use crate::message::{Failure, Fingerprint, FrameKey, Kept, Refusal, ToCoordinator, ToNode};
 use crate::view::{Member, View};
 
 use super::Verdict;
@@ -21,6 +21,8 @@ pub enum Event {
         steps: Step,
         /// Replicas are compared after every so many steps.
         digest_every: Step,
+        /// Checkpoints of this run that are here.
+        kept: Vec<Kept>,
     },
     /// Streams to all other members of the view are open, as [`Command::Link`] asked.
     Linked(ViewNumber),
@@ -79,6 +81,10 @@ pub enum Event {
     },
     /// The session with the coordinator broke.
     CoordinatorLost(String),
+    /// There is a new session, as [`Command::Reconnect`] asked. Nothing has been said in it.
+    Reconnected,
+    /// There is none, and there is no use in trying any longer.
+    CoordinatorGone(String),
     /// The node cannot go on: a signal, a full disk, a loss that is not a number.
     Failed(Failure),
     /// Time has passed.
@@ -94,6 +100,18 @@ pub enum Command {
     Prepare {
         /// The text.
         config: String,
+        /// Whether checkpoints of the run may be here.
+        begun: bool,
+    },
+    /// Open a new session with the coordinator; try for as long as that makes sense. Training goes on
+    /// meanwhile, and what is said is lost.
+    Reconnect,
+    /// Take up the checkpoint before `step` of this rank.
+    Restore {
+        /// The first step that is not applied to it.
+        step: Step,
+        /// Whose residual it holds.
+        rank: Rank,
     },
     /// Take back what was computed after the last step that was applied, residual included. End the
     /// streams of the view before, once they are empty. Open a stream to every other member of this

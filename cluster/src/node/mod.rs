@@ -4,7 +4,10 @@ mod changing;
 mod follow;
 mod interface;
 mod reason;
+mod returning;
 mod round;
+
+use std::collections::BTreeMap;
 
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 use crate::message::{Failure, FrameKey, Hello, Installation, ToCoordinator, ToNode};
@@ -44,6 +47,8 @@ struct Place {
     next: Option<Installation>,
     /// Nodes that follow the view, as long as there is no stream to send to them.
     observers: Vec<Member>,
+    /// Members whose streams broke, and how.
+    lost: BTreeMap<Rank, String>,
 }
 
 /// A node's state machine.
@@ -57,6 +62,8 @@ pub struct Node {
     heartbeat: Millis,
     beat_due: Millis,
     final_digest: Option<Digest>,
+    /// Whether this member has lost its session and goes on without.
+    away: bool,
     reason: String,
 }
 
@@ -70,6 +77,7 @@ impl Place {
             frozen: false,
             next: None,
             observers: Vec::new(),
+            lost: BTreeMap::new(),
         }
     }
 
@@ -99,6 +107,7 @@ impl Node {
             heartbeat,
             beat_due: now.saturating_add(heartbeat),
             final_digest: None,
+            away: false,
             reason: String::new(),
         }
     }
@@ -150,10 +159,12 @@ impl Node {
                 buckets,
                 steps,
                 digest_every,
+                kept,
             } if matches!(self.phase, Phase::Preparing) => {
                 (self.buckets, self.steps, self.digest_every) = (buckets, steps, digest_every);
                 self.phase = Phase::Ready;
-                out.push(Command::Send(ToCoordinator::Prepared(fingerprint)));
+                let prepared = ToCoordinator::Prepared { fingerprint, kept };
+                out.push(Command::Send(prepared));
             }
             Event::Prepared { .. } => {} // Nobody asked.
             Event::Linked(view) => self.linked(view, out),
@@ -177,7 +188,9 @@ impl Node {
             Event::Applied { step, digest } => self.applied(step, digest, out),
             Event::Delivered => self.finish(out),
             Event::PeerLost { view, rank, reason } => self.peer_lost(view, rank, reason, out),
-            Event::CoordinatorLost(reason) => self.exit(Err(Ending::CoordinatorLost(reason)), out),
+            Event::CoordinatorLost(reason) => self.lose_coordinator(reason, out),
+            Event::Reconnected => self.come_back(out),
+            Event::CoordinatorGone(reason) => self.exit(Err(Ending::CoordinatorLost(reason)), out),
             Event::Failed(failure) => self.fail(failure, out),
             Event::Tick => {}
         }
@@ -187,11 +200,15 @@ impl Node {
 
     fn message(&mut self, message: ToNode, out: &mut Vec<Command>) {
         match message {
-            ToNode::Welcome { node, config } => {
+            ToNode::Welcome {
+                node,
+                config,
+                begun,
+            } => {
                 if matches!(self.phase, Phase::Greeting) {
                     self.id = node;
                     self.phase = Phase::Preparing;
-                    out.push(Command::Prepare { config });
+                    out.push(Command::Prepare { config, begun });
                 }
             }
             ToNode::Refused(refusal) => self.exit(Err(Ending::Refused(refusal)), out),
@@ -324,11 +341,12 @@ impl Node {
         out: &mut Vec<Command>,
     ) {
         let (Phase::Following(place, _) | Phase::Linking(place) | Phase::Training(place)) =
-            &self.phase
+            &mut self.phase
         else {
             return;
         };
         if place.view.number == number {
+            place.lost.insert(rank, reason.clone());
             if let Phase::Following(_, follow) = &mut self.phase {
                 follow.close(rank);
             }

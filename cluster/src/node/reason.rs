@@ -40,6 +40,10 @@ impl Node {
             Phase::Finishing(_) => "all steps are applied, waiting for the others".to_owned(),
             Phase::Over => return,
         };
+        let reason = match self.away {
+            true => format!("{reason}, without the coordinator"),
+            false => reason,
+        };
         if reason != self.reason {
             self.reason.clone_from(&reason);
             out.push(Command::Explain(reason));

@@ -7,6 +7,8 @@ use crate::message::{Fingerprint, Refusal};
 mod changing;
 #[path = "frames_tests.rs"]
 mod frames;
+#[path = "returning_tests.rs"]
+mod returning;
 
 const HEARTBEAT: Millis = 100;
 
@@ -46,6 +48,7 @@ fn install(view: View) -> ToNode {
         view,
         hold: false,
         supply: Vec::new(),
+        restore: None,
     })
 }
 
@@ -66,6 +69,7 @@ impl Bench {
             rank: None,
             version: "1.0.0".into(),
             address: "host:1".into(),
+            observe: false,
         };
         let mut out = Vec::new();
         let machine = Node::new(0, hello.clone(), HEARTBEAT, &mut out);
@@ -91,15 +95,25 @@ impl Bench {
         let welcome = ToNode::Welcome {
             node: id,
             config: config.clone(),
+            begun: false,
         };
-        assert_eq!(bench.hears(welcome), [Command::Prepare { config }]);
+        assert_eq!(
+            bench.hears(welcome),
+            [Command::Prepare {
+                config,
+                begun: false
+            }]
+        );
         bench
     }
 
     /// Ready to train two steps of two buckets.
     fn ready(id: NodeId) -> Self {
         let mut bench = Self::preparing(id);
-        let prepared = ToCoordinator::Prepared(fingerprint());
+        let prepared = ToCoordinator::Prepared {
+            fingerprint: fingerprint(),
+            kept: Vec::new(),
+        };
         assert_eq!(bench.handle(prepared_event()), [Command::Send(prepared)]);
         bench
     }
@@ -147,6 +161,7 @@ fn prepared_event() -> Event {
         buckets: 2,
         steps: 2,
         digest_every: 2,
+        kept: Vec::new(),
     }
 }
 
@@ -172,6 +187,7 @@ fn digests_are_wanted_as_often_as_the_run_says_and_at_the_end() {
         buckets: 1,
         steps: 5,
         digest_every: 2,
+        kept: Vec::new(),
     });
     bench.hears(install(view(1)));
     bench.handle(Event::Linked(1));
@@ -262,7 +278,7 @@ fn an_abort_a_refusal_and_a_lost_coordinator_end_it_in_every_phase() {
             Ending::Refused(refusal()),
         ),
         (
-            Event::CoordinatorLost("eof".into()),
+            Event::CoordinatorGone("eof".into()),
             Ending::CoordinatorLost("eof".into()),
         ),
     ] {
@@ -323,6 +339,7 @@ fn events_out_of_turn_change_nothing() {
     let welcome = || ToNode::Welcome {
         node: 5,
         config: String::new(),
+        begun: false,
     };
     for mut bench in Bench::every_phase().into_iter().skip(3) {
         assert!(bench.handle(prepared_event()).is_empty());

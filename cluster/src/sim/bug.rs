@@ -30,11 +30,13 @@ pub enum Bug {
     LoseSupply,
     /// A snapshot is not what it says.
     WrongSnapshot,
+    /// A coordinator that is started again does not know of the last view.
+    ForgetView,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ActBeforeDurable,
         Self::MissingFence,
         Self::ArrivalOrder,
@@ -47,12 +49,13 @@ impl Bug {
         Self::KeepVoid,
         Self::LoseSupply,
         Self::WrongSnapshot,
+        Self::ForgetView,
     ];
 
     /// The invariant that it breaks first.
     pub fn breaks(self) -> &'static str {
         match self {
-            Self::ActBeforeDurable => "history",
+            Self::ActBeforeDurable | Self::ForgetView => "history",
             Self::MissingFence => "fencing",
             Self::ArrivalOrder | Self::KeepDuplicates => "order",
             Self::KeepVoid => "fencing",
@@ -79,6 +82,7 @@ impl fmt::Display for Bug {
             Self::KeepVoid => "keep-void",
             Self::LoseSupply => "lose-supply",
             Self::WrongSnapshot => "wrong-snapshot",
+            Self::ForgetView => "forget-view",
         })
     }
 }

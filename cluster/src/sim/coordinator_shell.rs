@@ -1,12 +1,14 @@
 //! The simulated shell around the coordinator's machine.
 
-use crate::coordinator::{Command, Event};
+use crate::coordinator::{Command, Coordinator, Event};
+use crate::id::Millis;
 use crate::message::ToCoordinator;
 use crate::node;
 
 use super::bug::Bug;
+use super::record::{Departure, Life};
 use super::timing::PERSIST;
-use super::world::{COORDINATOR, Input, World};
+use super::world::{COORDINATOR, Happening, Input, World};
 
 impl World<'_> {
     pub(super) fn coordinator_event(&mut self, event: Event) {
@@ -17,13 +19,59 @@ impl World<'_> {
             self.record.durable.push((self.record.now, view));
         }
         if let (Event::Message { from, message }, Some(_)) = (&event, &self.record.outcome)
-            && matches!(message, ToCoordinator::Hello(_))
+            && matches!(
+                message,
+                ToCoordinator::Hello(_) | ToCoordinator::Return { .. }
+            )
         {
             return self.hang_up(COORDINATOR, *from, false); // It comes too late.
         }
         self.tell_coordinator(event);
         let deadline = self.coordinator.deadline();
         self.wake(COORDINATOR, deadline, Input::Coordinator(Event::Tick));
+    }
+
+    /// Ends the coordinator's process. What it was storing may be stored or not.
+    pub(super) fn crash_coordinator(&mut self, back: Option<Millis>) {
+        // Whoever has not heard that it is a member has nothing to go on with.
+        let processes = self.processes.iter();
+        let idle = processes.filter(|(_, process)| {
+            let view = process.machine.view();
+            view.is_none_or(|(_, rank)| rank.is_none())
+        });
+        self.record.struck.extend(idle.map(|(node, _)| *node));
+        self.end(COORDINATOR, Departure::Crashed);
+        self.sites[COORDINATOR as usize].backlog.clear();
+        for view in std::mem::take(&mut self.storing) {
+            if self.random.one_in(2) {
+                self.record.durable.push((self.record.now, view));
+            }
+        }
+        if let Some(time) = back.filter(|_| self.record.outcome.is_none()) {
+            self.queue.plan(self.record.now + time, Happening::Resume);
+            self.resumes = true;
+        }
+    }
+
+    /// Starts it again, with nothing but what is stored.
+    pub(super) fn resume_coordinator(&mut self) {
+        self.record.coordinator = Life::new(self.record.now);
+        self.record.resumed = true;
+        self.resumes = false;
+        let stored = &self.record.durable;
+        let forgotten = usize::from(self.options.bug == Some(Bug::ForgetView));
+        let known = &stored[..stored.len().saturating_sub(forgotten)];
+        let views = known.iter().map(|(_, view)| view.clone());
+        let version = super::scenario::VERSION.to_owned();
+        let standard = Some(super::node_shell::FINGERPRINT);
+        self.coordinator = Coordinator::resume(
+            &self.scenario.config,
+            String::new(),
+            version,
+            views,
+            standard,
+        );
+        self.coordinator_event(Event::Tick);
     }
 
     fn tell_coordinator(&mut self, event: Event) {

@@ -3,7 +3,7 @@
 use crate::id::Millis;
 
 use super::random::SplitMix64;
-use super::timing::FREEZE;
+use super::timing::{AWAY, FREEZE};
 
 /// A fault. Victims are drawn as numbers and picked from whoever is there when it strikes.
 #[derive(Clone, Debug)]
@@ -22,8 +22,8 @@ pub(super) enum Fault {
     Leave { victim: u64 },
     /// Somebody ends the run.
     Stop,
-    /// The coordinator's process dies.
-    CrashCoordinator,
+    /// The coordinator's process dies, and may be started again after a while.
+    CrashCoordinator { back: Option<Millis> },
 }
 
 impl Fault {
@@ -52,7 +52,9 @@ impl Fault {
             },
             13 => Self::Leave { victim },
             14 => Self::Stop,
-            _ => Self::CrashCoordinator,
+            _ => Self::CrashCoordinator {
+                back: (!random.one_in(4)).then(|| random.within(&AWAY)),
+            },
         }
     }
 }

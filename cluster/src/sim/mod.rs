@@ -15,8 +15,8 @@
 //! What it takes for granted about the real world: a connection delivers in order what it delivers
 //! (as TCP), but can break at any time and lose what is on its way; a node that is frozen finds
 //! all that it missed when it thaws; frames that come before the view wait at the stream; an
-//! operator starts a process that failed again, until the run is over; storage may be slow but does
-//! not lie. A replica is a hash chain over all that was ever applied, in order.
+//! operator starts a process that failed again, the coordinator too as a rule, until the run is over;
+//! storage may be slow but does not lie, and what was being stored when its process died may be there. A replica is a hash chain over all that was ever applied, in order.
 //!
 //! Nothing here draws on time, threads, hashing or the machine. The only randomness is a
 //! SplitMix64 of the seed.

@@ -97,9 +97,9 @@ impl World<'_> {
                 let stop = coordinator::Event::Stop("told to stop".to_owned());
                 self.later(COORDINATOR, &(0..=0), Input::Coordinator(stop));
             }
-            Fault::CrashCoordinator => {
+            Fault::CrashCoordinator { back } => {
                 if self.record.coordinator.ended.is_none() {
-                    self.end(COORDINATOR, Departure::Crashed);
+                    self.crash_coordinator(back);
                 }
             }
         }

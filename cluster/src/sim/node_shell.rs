@@ -1,6 +1,6 @@
 //! The simulated shell around a node's machine.
 
-use crate::id::{Digest, NodeId, Step, ViewNumber};
+use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
 use crate::message::{Fingerprint, FrameKey, Refusal, ToNode};
 use crate::node::{Command, Ending, Event, Verdict};
 use crate::view::{Member, View};
@@ -9,8 +9,18 @@ use super::bug::Bug;
 use super::process::{Order, Wanted};
 use super::record::{Applied, Departure, Fetched};
 use super::replica::Frame;
-use super::timing::{APPLY, COMPUTE, CONNECT, DELAY, DELIVER, PREPARE, RESTART, SNAPSHOT, STRAY};
+use super::timing::{
+    APPLY, COMPUTE, CONNECT, DELAY, DELIVER, PATIENCE, PREPARE, RECONNECT, RESTART, SNAPSHOT, STRAY,
+};
 use super::world::{COORDINATOR, Happening, Input, World};
+
+/// What all simulated nodes have in common.
+pub(super) const FINGERPRINT: Fingerprint = Fingerprint {
+    replica: Digest([0; 32]),
+    data: Digest([0; 32]),
+    parameters: 1,
+    samples: 1,
+};
 
 impl World<'_> {
     pub(super) fn node_input(&mut self, node: NodeId, input: Input) {
@@ -70,6 +80,14 @@ impl World<'_> {
                     self.transmit(from, to, Input::Coordinator(event));
                 }
                 Command::Prepare { .. } => self.prepare(node),
+                Command::Restore { .. } => {} // Invariant: nobody has checkpoints here.
+                Command::Reconnect => {
+                    let until = self.record.now + PATIENCE;
+                    if let Some(life) = self.record.life_mut(node) {
+                        life.away = Some(until);
+                    }
+                    self.reconnect(node, until);
+                }
                 Command::Link(view) => self.link(node, view),
                 Command::Follow(view) => self.follow(node, view),
                 Command::Fetch {
@@ -127,15 +145,35 @@ impl World<'_> {
         }
     }
 
+    /// Tries to open a session in place of one that broke.
+    pub(super) fn reconnect(&mut self, node: NodeId, until: Millis) {
+        if self
+            .record
+            .life(node)
+            .is_none_or(|life| life.ended.is_some())
+        {
+            return;
+        }
+        let event = if self.accepting() {
+            self.wires.open(node, COORDINATOR);
+            self.wires.open(COORDINATOR, node);
+            if let Some(life) = self.record.life_mut(node) {
+                life.away = None;
+            }
+            Event::Reconnected
+        } else if self.record.now >= until {
+            Event::CoordinatorGone("it does not answer".to_owned())
+        } else {
+            let time = self.record.now + self.draw(&RECONNECT);
+            return self.queue.plan(time, Happening::Reconnect { node, until });
+        };
+        self.later(node, &(0..=0), Input::Node(event));
+    }
+
     fn prepare(&mut self, node: NodeId) {
-        let same = Digest([0; 32]);
         let prepared = Event::Prepared {
-            fingerprint: Fingerprint {
-                replica: same,
-                data: same,
-                parameters: 1,
-                samples: 1,
-            },
+            fingerprint: FINGERPRINT,
+            kept: Vec::new(),
             buckets: self.scenario.buckets,
             steps: self.scenario.steps,
             digest_every: self.scenario.config.digest_every,

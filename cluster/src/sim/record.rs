@@ -50,6 +50,8 @@ pub(super) struct Life {
     pub(super) awake: Millis,
     /// Since when it is frozen.
     pub(super) frozen: Option<Millis>,
+    /// Until when it tries to reach the coordinator, which it has lost.
+    pub(super) away: Option<Millis>,
     pub(super) ended: Option<(Millis, Departure)>,
 }
 
@@ -58,6 +60,7 @@ impl Life {
         Self {
             awake: now,
             frozen: None,
+            away: None,
             ended: None,
         }
     }
@@ -96,6 +99,8 @@ pub(super) struct Record {
     /// Whether somebody ended the run.
     pub(super) stopped: bool,
     pub(super) coordinator: Life,
+    /// Whether the coordinator has been started again.
+    pub(super) resumed: bool,
     /// Nodes' lives; node 1 comes first.
     pub(super) nodes: Vec<Life>,
     pub(super) outcome: Option<(Millis, Outcome)>,
@@ -120,6 +125,7 @@ impl Record {
             struck: BTreeSet::new(),
             stopped: false,
             coordinator: Life::new(0),
+            resumed: false,
             nodes: Vec::new(),
             outcome: None,
             judged: (0, 0),

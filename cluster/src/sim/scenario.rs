@@ -15,6 +15,7 @@ pub(super) struct Launch {
     pub(super) run: Option<String>,
     pub(super) version: &'static str,
     pub(super) rank: Option<Rank>,
+    pub(super) observe: bool,
     /// How many times as long as others the node takes.
     pub(super) pace: u64,
     pub(super) clock: Clock,
@@ -27,6 +28,7 @@ impl Launch {
             rank: self.rank,
             version: self.version.to_owned(),
             address: format!("node-{node}"),
+            observe: self.observe,
         }
     }
 }
@@ -91,6 +93,7 @@ fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
         run: random.one_in(2).then(|| RUN.to_owned()),
         version: VERSION,
         rank,
+        observe: false,
         pace: if random.one_in(6) {
             random.within(&PACE)
         } else {
@@ -119,6 +122,10 @@ fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
             rank: Some(nodes),
             ..odd
         }),
+        4 => launches.push(Launch {
+            observe: true,
+            ..odd
+        }),
         _ => {}
     }
     let start = |launch| (random.within(&START), launch);
@@ -144,6 +151,9 @@ fn config(nodes: u32, min_nodes: u32, steps: Step, digest_every: Step) -> RunCon
         momentum: 0.0,
         seed: 0,
         digest_every,
+        record: false,
         lease_seconds: timing::LEASE as f64 / 1e3,
+        checkpoint_every: None,
+        keep_checkpoints: 2,
     }
 }

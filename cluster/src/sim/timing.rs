@@ -30,6 +30,13 @@ pub(super) const RESTART: RangeInclusive<Millis> = 10..=300;
 pub(super) const FREEZE: RangeInclusive<Millis> = 20..=2500;
 /// How long a node tries to reach a peer that does not answer.
 pub(super) const CONNECT: Millis = 400;
+/// Between a node's attempts to reach a coordinator that has gone away.
+pub(super) const RECONNECT: RangeInclusive<Millis> = 10..=150;
+/// How long it tries.
+pub(super) const PATIENCE: Millis = 2000;
+/// How long a coordinator's process is away before it is started again: what it was storing is stored
+/// or lost, and nothing that was sent to it is still on its way.
+pub(super) const AWAY: RangeInclusive<Millis> = 250..=1200;
 /// Silence after which a node is lost.
 pub(super) const LEASE: Millis = 600;
 /// A node speaks at least this often.

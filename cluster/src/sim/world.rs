@@ -18,7 +18,7 @@ use super::random::SplitMix64;
 use super::record::{Departure, Life, Record};
 use super::replica::{Frame, Replica};
 use super::scenario::{Launch, Scenario};
-use super::timing::{DELAY, HEARTBEAT};
+use super::timing::{DELAY, HEARTBEAT, RESTART};
 use super::wires::{Ticket, Wires};
 
 /// The site of the coordinator; a node's site is its [`NodeId`], from 1.
@@ -49,6 +49,13 @@ pub(super) enum Happening {
         input: Input,
     },
     Thaw(NodeId),
+    /// The coordinator's process is started again.
+    Resume,
+    /// A node without a session tries to open one, for the last time at `until`.
+    Reconnect {
+        node: NodeId,
+        until: Millis,
+    },
     Strike(Fault),
 }
 
@@ -86,6 +93,8 @@ pub(super) struct World<'a> {
     pub(super) wires: Wires,
     pub(super) sites: Vec<Site>,
     pub(super) coordinator: Coordinator,
+    /// Whether its process is about to be started again.
+    pub(super) resumes: bool,
     /// Views that are being stored.
     pub(super) storing: Vec<View>,
     pub(super) processes: BTreeMap<NodeId, Process>,
@@ -125,6 +134,7 @@ impl<'a> World<'a> {
             random,
             queue,
             coordinator,
+            resumes: false,
             watch,
         }
     }
@@ -143,6 +153,8 @@ impl<'a> World<'a> {
                 }
             }
             Happening::Thaw(site) => self.thaw(site),
+            Happening::Resume => self.resume_coordinator(),
+            Happening::Reconnect { node, until } => self.reconnect(node, until),
             Happening::Strike(fault) => self.strike(fault),
         }
         true
@@ -190,6 +202,11 @@ impl<'a> World<'a> {
     }
 
     fn start(&mut self, launch: Launch) {
+        if !self.accepting() && self.resumes && self.record.outcome.is_none() {
+            // Nobody answers: the operator tries again.
+            let time = self.record.now + self.draw(&RESTART);
+            return self.queue.plan(time, Happening::Start(launch));
+        }
         if !self.accepting() {
             return; // Nobody answers, and the operator knows why.
         }

@@ -9,9 +9,9 @@ use ecq_cluster::{
     Digest, Fingerprint, Hello, NodeId, RunConfig, StepReport, ToCoordinator, ToNode, View,
 };
 use ecq_coordinator::{CoordinatorError, Options, Service, Summary};
-use ecq_proto::NodeWords;
 use ecq_proto::v1::coordinator_client::CoordinatorClient;
 use ecq_proto::v1::{CoordinatorMessage, ModelChunk, NodeMessage};
+use ecq_proto::{CoordinatorWords, NodeWords};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -53,18 +53,31 @@ pub(crate) fn config(nodes: u32) -> RunConfig {
         momentum: 0.0,
         seed: 3,
         digest_every: 1,
+        record: false,
         lease_seconds: 20.0,
+        checkpoint_every: None,
+        keep_checkpoints: 3,
     }
 }
 
 impl Running {
     pub(crate) async fn start(config: RunConfig) -> Self {
         let dir = tempfile::tempdir().expect("there is room");
+        Self::begin(config, dir, false).await
+    }
+
+    /// Goes on with the run in `dir`.
+    pub(crate) async fn resume(config: RunConfig, dir: TempDir) -> Self {
+        Self::begin(config, dir, true).await
+    }
+
+    async fn begin(config: RunConfig, dir: TempDir, resume: bool) -> Self {
         let listen = SocketAddr::from(([127, 0, 0, 1], 0));
         let options = Options {
             listen,
             config,
             run_dir: dir.path().join("run"),
+            resume,
         };
         let service = Service::bind(options)
             .await
@@ -116,7 +129,9 @@ impl Running {
         node.say(ToCoordinator::Hello(Hello { rank, ..hello() }))
             .await;
         match node.hear().await {
-            Some(ToNode::Welcome { node: id, config }) => {
+            Some(ToNode::Welcome {
+                node: id, config, ..
+            }) => {
                 assert!(config.contains("name = \"run\""), "{config}");
                 node.id = id;
             }
@@ -130,7 +145,11 @@ impl Running {
         let mut members = Vec::new();
         for rank in 0..nodes {
             let node = self.join(Some(rank)).await;
-            node.say(ToCoordinator::Prepared(fingerprint())).await;
+            node.say(ToCoordinator::Prepared {
+                fingerprint: fingerprint(),
+                kept: Vec::new(),
+            })
+            .await;
             members.push(node);
         }
         for node in &mut members {
@@ -147,6 +166,7 @@ pub(crate) fn hello() -> Hello {
         rank: None,
         version: ecq_proto::VERSION.into(),
         address: "127.0.0.1:9".into(),
+        observe: false,
     }
 }
 
@@ -181,14 +201,16 @@ impl Node {
         let _over = self.words.send(message).await;
     }
 
-    /// The coordinator's next words; none if the session is over.
+    /// The coordinator's next words but those of metrics; none if the session is over.
     pub(crate) async fn hear(&mut self) -> Option<ToNode> {
-        let next = tokio::time::timeout(DEADLINE, self.heard.message())
-            .await
-            .expect("in time");
-        next.ok()
-            .flatten()
-            .map(|message| ToNode::try_from(message).expect("we speak alike"))
+        loop {
+            let next = tokio::time::timeout(DEADLINE, self.heard.message());
+            let message = next.await.expect("in time").ok().flatten()?;
+            let words = CoordinatorWords::try_from(message).expect("we speak alike");
+            if let CoordinatorWords::Protocol(words) = words {
+                return Some(words);
+            }
+        }
     }
 
     /// Why the session ends, where nothing more is said and it does not end in order.

@@ -28,7 +28,7 @@ pub(crate) async fn command(args: ExperimentArgs) -> Result<(), Failed> {
     }
     prepare(&runs)?;
     let stop = Stop::on_signals()?;
-    let run = async |run: &_| launch::run(run, &stop, None, None).await;
+    let run = async |run: &_| launch::run(run, &stop, launch::How::default()).await;
     let cells = grid::run_all(&planned, &stop, run).await?;
     report::write(&spec, &cells, &out)?;
     if !args.keep_runs {

@@ -1,4 +1,4 @@
-//! Faults on purpose: `ecq launch --chaos kill=0.02,freeze=0.01,leave=0.01,seed=7`.
+//! Faults on purpose: `ecq launch --chaos kill=0.02,freeze=0.01,leave=0.01,coordinator=0.01,seed=7`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,13 +26,16 @@ pub struct ChaosSpec {
     freeze: f64,
     /// SIGTERM, and the node is started again.
     leave: f64,
+    /// SIGKILL, and the coordinator is started again.
+    coordinator: f64,
     seed: u64,
 }
 
 /// A text that is no such specification.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0}; expected such as kill=0.02,freeze=0.01,leave=0.01,seed=7 (chances a node and second)"
+    "{0}; expected such as kill=0.02,freeze=0.01,leave=0.01,coordinator=0.01,seed=7 (chances a node, or \
+     for the coordinator, and second)"
 )]
 pub struct ChaosError(String);
 
@@ -57,10 +60,7 @@ impl FromStr for ChaosSpec {
                 "freeze" => spec.freeze = chance()?,
                 "leave" => spec.leave = chance()?,
                 "seed" => spec.seed = value.parse().map_err(|_| wrong())?,
-                "coordinator" => {
-                    let text = "a coordinator that ends takes the run along";
-                    return Err(ChaosError(text.to_owned()));
-                }
+                "coordinator" => spec.coordinator = chance()?,
                 _ => return Err(ChaosError(format!("there is no fault {key:?}"))),
             }
         }
@@ -81,6 +81,14 @@ pub(super) struct Tally {
     kills: u32,
     freezes: u32,
     leaves: u32,
+    coordinators: u32,
+}
+
+/// Who has been struck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Struck {
+    Node(Rank),
+    Coordinator,
 }
 
 impl fmt::Display for Tally {
@@ -89,8 +97,12 @@ impl fmt::Display for Tally {
             kills,
             freezes,
             leaves,
+            coordinators,
         } = self;
-        write!(f, "{kills} kills, {freezes} freezes, {leaves} leaves")
+        write!(
+            f,
+            "{kills} kills, {freezes} freezes, {leaves} leaves, {coordinators} kills of the coordinator"
+        )
     }
 }
 
@@ -102,7 +114,9 @@ pub(super) struct Chaos {
     /// Nodes that have been struck, and until when they are left alone.
     down: BTreeMap<Rank, Instant>,
     frozen: Vec<(Instant, Pid)>,
-    away: Vec<(Instant, Rank)>,
+    away: Vec<(Instant, Struck)>,
+    /// Until when the coordinator is left alone, which has been struck.
+    coordinator: Option<Instant>,
     pub(super) tally: Tally,
 }
 
@@ -115,13 +129,19 @@ impl Chaos {
             down: BTreeMap::new(),
             frozen: Vec::new(),
             away: Vec::new(),
+            coordinator: None,
             tally: Tally::default(),
         }
     }
 
     /// Thaws whose time has come, strikes among the `nodes`, and says which to start again. At least one
     /// node is always left alone: with the last one the run would end.
-    pub(super) fn strike(&mut self, now: Instant, nodes: &BTreeMap<Rank, u32>) -> Vec<Rank> {
+    pub(super) fn strike(
+        &mut self,
+        now: Instant,
+        nodes: &BTreeMap<Rank, u32>,
+        coordinator: Option<u32>,
+    ) -> Vec<Struck> {
         for (_, pid) in self.frozen.extract_if(.., |(until, _)| *until <= now) {
             let _gone_meanwhile = kill_process(pid, Signal::CONT);
         }
@@ -138,8 +158,25 @@ impl Chaos {
                 self.hit(now, *rank, pid, fault);
             }
         }
+        self.strike_coordinator(now, coordinator);
         let back = self.away.extract_if(.., |(until, _)| *until <= now);
-        back.map(|(_, rank)| rank).collect()
+        back.map(|(_, who)| who).collect()
+    }
+
+    fn strike_coordinator(&mut self, now: Instant, process: Option<u32>) {
+        if self.spec.coordinator == 0.0 || self.coordinator.is_some_and(|until| until > now) {
+            return;
+        }
+        self.coordinator = None;
+        let pid = process.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let drawn = self.uniform() / INTERVAL.as_secs_f64() < self.spec.coordinator;
+        if let Some(pid) = pid.filter(|_| drawn)
+            && kill_process(pid, Signal::KILL).is_ok()
+        {
+            self.tally.coordinators += 1;
+            self.coordinator = Some(now + AWAY + self.lease + RECOVERY);
+            tracing::info!("chaos: Kill the coordinator (so far {})", self.tally);
+        }
     }
 
     fn hit(&mut self, now: Instant, rank: Rank, pid: Pid, fault: Fault) {
@@ -163,11 +200,14 @@ impl Chaos {
         self.down.insert(rank, now + time + self.lease + RECOVERY);
     }
 
-    /// Whether a node that has ended was struck; it is then started again in a while.
-    pub(super) fn has_struck(&mut self, now: Instant, rank: Rank) -> bool {
-        let struck = self.down.contains_key(&rank);
+    /// Whether somebody who has ended was struck, and is to be started again in a while.
+    pub(super) fn has_struck(&mut self, now: Instant, who: Struck) -> bool {
+        let struck = match who {
+            Struck::Node(rank) => self.down.contains_key(&rank),
+            Struck::Coordinator => self.coordinator.is_some(),
+        };
         if struck {
-            self.away.push((now + AWAY, rank));
+            self.away.push((now + AWAY, who));
         }
         struck
     }
@@ -211,6 +251,7 @@ mod tests {
             kill: 0.5,
             freeze: 0.0,
             leave: 1.0,
+            coordinator: 0.0,
             seed: 7,
         };
         assert_eq!(spec, expected);
@@ -219,7 +260,7 @@ mod tests {
             ("kill=2", "out of its range"),
             ("kill=NaN", "out of its range"),
             ("burn=0.1", "no fault \"burn\""),
-            ("coordinator=0.1", "takes the run along"),
+            ("coordinator=1.1", "out of its range"),
         ] {
             let error = text.parse::<ChaosSpec>().expect_err(text).to_string();
             assert!(error.contains(part), "{error}");

@@ -19,6 +19,8 @@ use super::output::Output;
 use crate::cli::{Cli, LogFormat};
 use crate::coordinator::LISTENING;
 use crate::exit::{Code, Failed};
+use crate::options::Resolved;
+use crate::replay::RECORD;
 
 /// Where what a child says goes.
 pub(super) struct Place<'a> {
@@ -29,6 +31,9 @@ pub(super) struct Place<'a> {
     /// Where they are shown.
     pub(super) output: &'a Output,
 }
+
+/// Where nodes keep their checkpoints, in the run directory.
+const CHECKPOINTS: &str = "checkpoints";
 
 /// The name of the child that is no node.
 const COORDINATOR: &str = "coordinator";
@@ -51,14 +56,14 @@ pub(super) struct Ended {
 impl Child {
     /// Starts the coordinator; its address comes once it listens.
     pub(super) fn coordinator(
-        config: &RunConfig,
-        run_dir: &Path,
+        Resolved { config, run_dir }: &Resolved,
+        listen: &str,
+        resume: bool,
         place: &Place<'_>,
     ) -> Result<(Self, oneshot::Receiver<String>), Failed> {
         let mut command = this_program("coordinator")?;
-        command
-            .args(["--listen", "127.0.0.1:0", "--run-dir"])
-            .arg(run_dir);
+        command.args(["--listen", listen, "--run-dir"]).arg(run_dir);
+        command.args(resume.then_some("--resume"));
         command.args(arguments(config)?);
         let (found, address) = oneshot::channel();
         Ok((
@@ -69,7 +74,7 @@ impl Child {
 
     /// Starts a node.
     pub(super) fn node(
-        config: &RunConfig,
+        Resolved { config, run_dir }: &Resolved,
         rank: Rank,
         coordinator: &str,
         place: &Place<'_>,
@@ -77,6 +82,14 @@ impl Child {
         let mut command = this_program("node")?;
         command.args(["--listen", "127.0.0.1:0", "--coordinator", coordinator]);
         command.args(["--rank", &rank.to_string(), "--run", &config.name]);
+        if config.checkpoint_every.is_some() {
+            command
+                .arg("--checkpoint-dir")
+                .arg(run_dir.join(CHECKPOINTS));
+        }
+        if config.record {
+            command.arg("--record-dir").arg(run_dir.join(RECORD));
+        }
         Self::start(
             &rank.to_string(),
             command,
@@ -131,6 +144,11 @@ impl Child {
     /// The node's rank and its process.
     pub(super) fn node_process(&self) -> Option<(Rank, u32)> {
         Some((self.name.parse().ok()?, self.process.id()?))
+    }
+
+    /// The coordinator's process.
+    pub(super) fn coordinator_process(&self) -> Option<u32> {
+        self.process.id().filter(|_| self.name == COORDINATOR)
     }
 
     /// Waits for the child's end; `release` closes its lifeline.

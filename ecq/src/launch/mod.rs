@@ -15,14 +15,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::{LaunchArgs, LogFormat};
-use crate::coordinator::show;
+use crate::coordinator::{SUMMARY, read_summary, show};
 use crate::exit::{Code, Failed, LOST, TERMINATED};
 use crate::options::Resolved;
 use crate::preflight;
 use crate::stop::Stop;
 
-use chaos::Chaos;
 pub use chaos::ChaosSpec;
+use chaos::{Chaos, Struck};
 use child::{Child, Ended, Place};
 use output::Output;
 
@@ -34,7 +34,17 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) async fn command(args: LaunchArgs, logs: LogFormat) -> Result<(), Failed> {
     let resolved = args.run.resolve()?;
     let stop = Stop::on_signals()?;
-    let summary = run(&resolved, &stop, Some(logs), args.chaos).await?;
+    let summary = if args.run.resume && resolved.run_dir.join(SUMMARY).is_file() {
+        tracing::info!("the run has completed");
+        read_summary(&resolved.run_dir)?
+    } else {
+        let how = How {
+            shown: Some(logs),
+            chaos: args.chaos,
+            resume: args.run.resume,
+        };
+        run(&resolved, &stop, how).await?
+    };
     if !args.run.json {
         // Where to find everything, after the children's last lines.
         tracing::info!("the run is in {}", resolved.run_dir.display());
@@ -42,23 +52,28 @@ pub(crate) async fn command(args: LaunchArgs, logs: LogFormat) -> Result<(), Fai
     show(&summary, args.run.json)
 }
 
-/// Runs a cluster to its end and returns its summary. With `shown`, the children's output in this
-/// format and the progress appear on standard error.
+/// How to run a cluster.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct How {
+    /// The children's output in this format, and the progress, appear on standard error.
+    pub(crate) shown: Option<LogFormat>,
+    /// Faults on purpose.
+    pub(crate) chaos: Option<ChaosSpec>,
+    /// Go on with the run that the directory holds.
+    pub(crate) resume: bool,
+}
+
+/// Runs a cluster to its end and returns its summary.
 ///
 /// No process outlives this function, whatever happens: closing a child's standard input is the
 /// order to end, the end of this process closes it, and who does not obey is killed.
-pub(crate) async fn run(
-    resolved: &Resolved,
-    stop: &Stop,
-    shown: Option<LogFormat>,
-    chaos: Option<ChaosSpec>,
-) -> Result<Summary, Failed> {
+pub(crate) async fn run(resolved: &Resolved, stop: &Stop, how: How) -> Result<Summary, Failed> {
     preflight::data(&resolved.config)?;
-    let logs = prepare(&resolved.run_dir)?;
+    let logs = prepare(&resolved.run_dir, how.resume)?;
     let mut children = Children::default();
     let lease = Duration::from_millis(resolved.config.lease());
-    children.chaos = chaos.map(|spec| Chaos::new(spec, lease));
-    let outcome = cluster(resolved, &logs, stop, shown, &mut children).await;
+    children.chaos = how.chaos.map(|spec| Chaos::new(spec, lease));
+    let outcome = cluster(resolved, &logs, stop, how, &mut children).await;
     children.end(stop).await;
     if let Some(failed) = stop.cause() {
         return Err(failed);
@@ -67,13 +82,13 @@ pub(crate) async fn run(
         return Err(failed);
     }
     outcome?;
-    summary(&resolved.run_dir)
+    read_summary(&resolved.run_dir)
 }
 
 /// Makes the run directory with its folder of logs.
-fn prepare(run_dir: &Path) -> Result<PathBuf, Failed> {
+fn prepare(run_dir: &Path, resume: bool) -> Result<PathBuf, Failed> {
     let occupied = std::fs::read_dir(run_dir).is_ok_and(|mut entries| entries.next().is_some());
-    if occupied {
+    if occupied && !resume {
         let text = "is not empty, and ecq overwrites nothing; choose another --run-dir or --name";
         return Err(Failed::usage(format!(
             "the run directory {} {text}",
@@ -95,29 +110,33 @@ async fn cluster(
     resolved: &Resolved,
     logs: &Path,
     stop: &Stop,
-    shown: Option<LogFormat>,
+    How { shown, resume, .. }: How,
     children: &mut Children,
 ) -> Result<(), Failed> {
-    let Resolved { config, run_dir } = resolved;
+    let config = &resolved.config;
     let output = Output::new(shown.is_some());
     let place = Place {
         logs,
         format: shown.unwrap_or(LogFormat::Text),
         output: &output,
     };
-    let (coordinator, address) = Child::coordinator(config, run_dir, &place)?;
+    let (coordinator, address) = Child::coordinator(resolved, "127.0.0.1:0", resume, &place)?;
     children.watch(coordinator);
     let address = tokio::select! {
         address = address => address.map_err(|_| Failed::new(Code::Internal, "no address"))?,
         settled = children.settle(stop, |_| Ok(None)) => return settled,
     };
     for rank in 0..config.nodes {
-        children.watch(Child::node(config, rank, &address, &place)?);
+        children.watch(Child::node(resolved, rank, &address, &place)?);
     }
     let begun = children.begun.clone();
     let progress = tokio::spawn(progress::follow(address.clone(), output.clone(), begun));
-    let settled = children.settle(stop, |rank| {
-        Child::node(config, rank, &address, &place).map(Some)
+    let settled = children.settle(stop, |who| match who {
+        Struck::Node(rank) => Child::node(resolved, rank, &address, &place).map(Some),
+        Struck::Coordinator => {
+            let started = Child::coordinator(resolved, &address, true, &place);
+            started.map(|(child, _address)| Some(child))
+        }
     });
     settled.await?;
     if let Some(chaos) = &children.chaos {
@@ -127,14 +146,6 @@ async fn cluster(
     let _progress_is_a_courtesy = tokio::time::timeout(COURTESY, progress).await;
     output.finish();
     Ok(())
-}
-
-/// The summary that the coordinator has left.
-fn summary(run_dir: &Path) -> Result<Summary, Failed> {
-    let path = run_dir.join("summary.json");
-    let read = std::fs::read(&path).map_err(|error| error.to_string());
-    read.and_then(|text| serde_json::from_slice(&text).map_err(|error| error.to_string()))
-        .map_err(|error| Failed::new(Code::Internal, format!("{}: {error}", path.display())))
 }
 
 /// The processes of a cluster.
@@ -147,8 +158,12 @@ struct Children {
     begun: CancellationToken,
     /// Whether the run has completed.
     completed: bool,
+    /// Whether the last node has failed. With checkpoints the coordinator waits for others to come.
+    deserted: bool,
     /// The processes of nodes that run.
     nodes: BTreeMap<Rank, u32>,
+    /// The coordinator's process, while it runs.
+    coordinator: Option<u32>,
     /// Whoever injects faults.
     chaos: Option<Chaos>,
     /// The failure that counts so far, with its weight.
@@ -158,6 +173,7 @@ struct Children {
 impl Children {
     fn watch(&mut self, child: Child) {
         self.nodes.extend(child.node_process());
+        self.coordinator = child.coordinator_process().or(self.coordinator);
         self.running.spawn(child.wait(self.release.clone()));
     }
 
@@ -168,15 +184,15 @@ impl Children {
     async fn settle(
         &mut self,
         stop: &Stop,
-        start: impl Fn(Rank) -> Result<Option<Child>, Failed>,
+        start: impl Fn(Struck) -> Result<Option<Child>, Failed>,
     ) -> Result<(), Failed> {
         let mut strikes = tokio::time::interval(chaos::INTERVAL);
         loop {
             let ended = tokio::select! {
                 ended = self.running.join_next() => ended,
                 _ = strikes.tick(), if self.chaos.is_some() => {
-                    for rank in self.strike() {
-                        if let Some(child) = start(rank)? {
+                    for who in self.strike() {
+                        if let Some(child) = start(who)? {
                             self.watch(child);
                         }
                     }
@@ -188,7 +204,8 @@ impl Children {
                 None => return Ok(()),
                 Some(ended) => self.note(ended),
             };
-            if self.failure.is_some() && (is_coordinator || !self.begun.is_cancelled()) {
+            let failed = self.failure.is_some();
+            if failed && (is_coordinator || self.deserted || !self.begun.is_cancelled()) {
                 return Ok(());
             }
             if self.completed && self.chaos.is_some() {
@@ -197,9 +214,12 @@ impl Children {
         }
     }
 
-    fn strike(&mut self) -> Vec<Rank> {
+    fn strike(&mut self) -> Vec<Struck> {
+        let (nodes, coordinator) = (&self.nodes, self.coordinator);
         let chaos = self.chaos.as_mut().filter(|_| self.begun.is_cancelled());
-        chaos.map_or_else(Vec::new, |chaos| chaos.strike(Instant::now(), &self.nodes))
+        chaos.map_or_else(Vec::new, |chaos| {
+            chaos.strike(Instant::now(), nodes, coordinator)
+        })
     }
 
     /// Ends whoever is left: in order within the grace time, else by force.
@@ -230,16 +250,32 @@ impl Children {
             return false;
         };
         let is_coordinator = ended.is_coordinator();
-        let struck = ended.rank().is_some_and(|rank| {
-            self.nodes.remove(&rank);
-            let chaos = self.chaos.as_mut();
-            chaos.is_some_and(|chaos| chaos.has_struck(Instant::now(), rank))
-        });
-        let Some(failed) = ended.failure().filter(|_| !struck) else {
+        let who = match ended.rank() {
+            Some(rank) => {
+                self.nodes.remove(&rank);
+                Struck::Node(rank)
+            }
+            None => {
+                self.coordinator = None;
+                Struck::Coordinator
+            }
+        };
+        let failed = ended.failure();
+        let chaos = self.chaos.as_mut().filter(|_| failed.is_some());
+        let struck = chaos.is_some_and(|chaos| chaos.has_struck(Instant::now(), who));
+        if struck && is_coordinator {
+            return false; // It is started again.
+        }
+        let Some(failed) = failed.filter(|_| !struck) else {
             self.completed |= is_coordinator;
             return is_coordinator;
         };
-        if self.begun.is_cancelled() && !is_coordinator && !self.release.is_cancelled() {
+        self.deserted = !is_coordinator && self.nodes.is_empty();
+        if self.begun.is_cancelled()
+            && !is_coordinator
+            && !self.deserted
+            && !self.release.is_cancelled()
+        {
             tracing::warn!("{failed}; the others go on without it");
         }
         let weight = match failed.code.number() {

@@ -6,12 +6,16 @@ use ecq_cluster::node::{Command, Ending};
 use ecq_cluster::{Member, Rank, RunConfig, Step, ToCoordinator, View, ViewNumber};
 use ecq_proto::NodeWords;
 
-use super::{Driver, Input};
+use super::{Driver, Input, Prepared};
+use crate::checkpoint::Checkpoints;
 use crate::error::NodeError;
 use crate::exchange::{self, Gate, Plan, Source};
+use crate::session::Session;
 use crate::trainer::Order;
 use crate::workload::Workload;
 
+/// Reports in a message that are sent again.
+const REPORTS: usize = 1000;
 /// How long a node that follows waits before it asks the next member for a snapshot.
 const RETRY: Duration = Duration::from_millis(200);
 
@@ -24,9 +28,15 @@ impl Driver {
                     if matches!(message, ToCoordinator::Finished { .. }) {
                         self.report();
                     }
+                    let back = matches!(message, ToCoordinator::Return { .. });
                     self.say(NodeWords::Protocol(message));
+                    if back {
+                        self.report_again();
+                    }
                 }
-                Command::Prepare { config } => self.prepare(config),
+                Command::Prepare { config, begun } => self.prepare(config, begun),
+                Command::Reconnect => self.reconnect(),
+                Command::Restore { step, rank } => self.order(Order::Restore { step, rank }),
                 Command::Link(view) => self.link(view),
                 Command::Follow(view) => {
                     self.frames.clear();
@@ -67,13 +77,19 @@ impl Driver {
                 } => {
                     let frames = self.frames.of_step(view, step);
                     self.order(Order::Apply {
+                        view,
                         step,
                         digest,
                         members,
                         frames,
                     });
                 }
-                Command::Deliver => self.order(Order::Finish),
+                Command::Deliver => {
+                    if let Some((view, _)) = self.machine.view() {
+                        let view = view.clone();
+                        self.order(Order::Finish(view));
+                    }
+                }
                 Command::Explain(reason) => tracing::info!("{reason}"),
                 Command::Exit(result) => return Some(result),
             }
@@ -81,13 +97,45 @@ impl Driver {
         None
     }
 
-    pub(super) fn prepare(&self, config: String) {
+    fn reconnect(&self) {
+        let (address, patience) = (
+            self.options.coordinator.clone(),
+            self.options.connect_timeout,
+        );
+        let events = self.events.clone();
+        tokio::spawn(async move {
+            let opened = Session::open(&address, patience, events.clone()).await;
+            let _driver_is_gone = events.send(Input::Reconnected(opened)).await;
+        });
+    }
+
+    /// Sends metrics that may have been lost with the coordinator, a few at a time.
+    fn report_again(&mut self) {
+        let (reports, evaluations) = self.telemetry.again();
+        for reports in reports.chunks(REPORTS) {
+            self.say(NodeWords::Reports(reports.to_vec()));
+        }
+        for evaluation in evaluations {
+            self.say(NodeWords::Evaluation(evaluation));
+        }
+    }
+
+    pub(super) fn prepare(&self, config: String, begun: bool) {
         let data_dir = self.options.data_dir.clone();
+        let checkpoint_dir = self.options.checkpoint_dir.clone();
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             let prepared = RunConfig::from_toml(&config)
                 .map_err(NodeError::from)
-                .and_then(|config| Workload::prepare(config, data_dir.as_deref()));
+                .and_then(|config| {
+                    let checkpoints = Checkpoints::new(&config, checkpoint_dir.as_deref());
+                    let kept = checkpoints.as_ref().map(|it| it.kept(begun));
+                    Ok(Prepared {
+                        kept: kept.transpose()?.unwrap_or_default(),
+                        workload: Workload::prepare(config, data_dir.as_deref())?,
+                        checkpoints,
+                    })
+                });
             let _driver_is_gone = events.blocking_send(Input::Prepared(Box::new(prepared)));
         });
     }

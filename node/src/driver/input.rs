@@ -1,13 +1,22 @@
 //! Everything that the driver hears.
 
 use bytes::Bytes;
-use ecq_cluster::{
-    Digest, Evaluation, Failure, FrameKey, Rank, Step, StepReport, ToNode, ViewNumber,
-};
+use ecq_cluster::{Digest, Evaluation, FrameKey, Kept, Rank, Step, StepReport, ToNode, ViewNumber};
 
+use crate::checkpoint::Checkpoints;
 use crate::error::NodeError;
 use crate::exchange::{Broadcast, Snapshot, Wanted};
+use crate::session::Session;
 use crate::workload::Workload;
+
+/// What a node needs to train, from memory and disk.
+pub(crate) struct Prepared {
+    pub(crate) workload: Workload,
+    /// If the run keeps some.
+    pub(crate) checkpoints: Option<Checkpoints>,
+    /// Those that are there.
+    pub(crate) kept: Vec<Kept>,
+}
 
 /// Everything that the driver hears.
 pub(crate) enum Input {
@@ -16,7 +25,7 @@ pub(crate) enum Input {
     /// The session broke.
     SessionLost(String),
     /// Data and replica are ready, or are not to be had.
-    Prepared(Box<Result<Workload, NodeError>>),
+    Prepared(Box<Result<Prepared, NodeError>>),
     /// Streams to the others are open, or one cannot be opened.
     Linked {
         view: ViewNumber,
@@ -65,5 +74,9 @@ pub(crate) enum Input {
     /// The coordinator has the model, or will not.
     Delivered(Result<(), String>),
     /// The trainer cannot go on.
-    Failed(Failure),
+    Failed(NodeError),
+    /// There is a new session in place of one that broke, or none to be had.
+    Reconnected(Result<Session, NodeError>),
+    /// So many steps' reports, and evaluations after no more, are stored and need not be sent again.
+    Recorded { steps: Step, evaluated: Step },
 }

@@ -20,12 +20,12 @@ use crate::address;
 use crate::error::NodeError;
 use crate::exchange::{Broadcast, Incoming, Meter, Snapshot};
 use crate::frames::Frames;
+use crate::record::Recorder;
 use crate::session::Session;
 use crate::telemetry::{FLUSH_INTERVAL, Telemetry};
 use crate::trainer::{Order, Trainer};
-use crate::workload::Workload;
 use crate::{Options, Report, deliver};
-pub(crate) use input::Input;
+pub(crate) use input::{Input, Prepared};
 
 /// Inputs that may wait for the driver; streams and trainer stop when it is this far behind.
 const INPUTS_MAX: usize = 1024;
@@ -71,6 +71,8 @@ pub(crate) struct Driver {
     /// This node's ranks in the views that it has been a member of.
     ranks: BTreeMap<ViewNumber, Rank>,
     digest: Option<Digest>,
+    /// Whether the model is on its way.
+    delivering: bool,
     /// Why this node cannot go on, in more detail than the others are told.
     fault: Option<NodeError>,
 }
@@ -96,6 +98,7 @@ impl Driver {
             rank: options.rank,
             version: ecq_proto::VERSION.to_owned(),
             address: address::advertised(&options, incoming.address().port()).await?,
+            observe: options.observe.is_some(),
         };
         tracing::info!(pid = std::process::id(), address = hello.address, "started");
         let mut commands = Vec::new();
@@ -121,6 +124,7 @@ impl Driver {
             snapshot: None,
             ranks: BTreeMap::new(),
             digest: None,
+            delivering: false,
             fault: None,
         })
     }
@@ -168,8 +172,20 @@ impl Driver {
                 Event::Message(message)
             }
             Input::SessionLost(reason) => Event::CoordinatorLost(reason),
+            Input::Reconnected(Ok(session)) => {
+                self.session = session;
+                Event::Reconnected
+            }
+            Input::Reconnected(Err(error)) => {
+                self.fault = Some(NodeError::CoordinatorGone(error.to_string()));
+                Event::CoordinatorGone(error.to_string())
+            }
+            Input::Recorded { steps, evaluated } => {
+                self.telemetry.stored(steps, evaluated);
+                return None;
+            }
             Input::Prepared(prepared) => match *prepared {
-                Ok(workload) => self.prepared(workload),
+                Ok(prepared) => self.prepared(prepared),
                 Err(error) => self.failed(error),
             },
             Input::Linked {
@@ -239,21 +255,27 @@ impl Driver {
             }
             Input::Evaluated(evaluation) => {
                 self.report();
+                self.telemetry.evaluated(evaluation);
                 self.say(NodeWords::Evaluation(evaluation));
                 return None;
             }
+            Input::Packed(_) if std::mem::replace(&mut self.delivering, true) => return None,
             Input::Packed(model) => {
                 let (channel, node, events) =
                     (self.session.channel(), self.id, self.events.clone());
+                let patience = self.options.connect_timeout;
                 tokio::spawn(async move {
-                    let delivered = deliver::send(channel, node, model).await;
+                    let delivered = deliver::send(channel, node, model, patience).await;
                     let _driver_is_gone = events.send(Input::Delivered(delivered)).await;
                 });
                 return None;
             }
-            Input::Delivered(Ok(())) => Event::Delivered,
+            Input::Delivered(Ok(())) => {
+                self.delivering = false;
+                Event::Delivered
+            }
             Input::Delivered(Err(reason)) => Event::Failed(Failure::Fault(reason)),
-            Input::Failed(failure) => Event::Failed(failure),
+            Input::Failed(error) => self.failed(error),
         })
     }
 
@@ -282,31 +304,44 @@ impl Driver {
         Some(self.applied(step, digest, report))
     }
 
-    fn prepared(&mut self, workload: Workload) -> Event {
+    fn prepared(&mut self, prepared: Prepared) -> Event {
+        let Prepared {
+            workload,
+            checkpoints,
+            kept,
+        } = prepared;
         let fingerprint = workload.fingerprint();
         tracing::info!(
             parameters = fingerprint.parameters,
             samples = fingerprint.samples,
-            steps = workload.steps,
+            steps = workload.rules.steps,
             digest = fingerprint.replica.short(),
             "prepared"
         );
         self.facts = Facts {
-            run: workload.config.name.clone(),
-            steps: workload.steps,
+            run: workload.rules.config.name.clone(),
+            steps: workload.rules.steps,
             frame_bytes_max: workload.frame_bytes_max() as u64,
             chunks_max: workload.chunks_max(),
-            replica_bytes: workload.replica.bytes(),
-            lease: Duration::from_millis(workload.config.lease()),
+            replica_bytes: workload.rules.replica.bytes(),
+            lease: Duration::from_millis(workload.rules.config.lease()),
         };
         let event = Event::Prepared {
             fingerprint,
             // Invariant: buckets of 2^20 elements; a model of 2^52 parameters does not fit here.
-            buckets: u32::try_from(workload.buckets.len()).unwrap_or(u32::MAX),
-            steps: workload.steps,
-            digest_every: workload.config.digest_every,
+            buckets: u32::try_from(workload.rules.buckets.len()).unwrap_or(u32::MAX),
+            steps: workload.rules.steps,
+            digest_every: workload.rules.config.digest_every,
+            kept,
         };
-        match Trainer::spawn(workload, self.events.clone()) {
+        let recorder = Recorder::new(&workload, self.options.record_dir.as_deref());
+        match Trainer::spawn(
+            workload,
+            self.options.observe,
+            checkpoints,
+            recorder,
+            self.events.clone(),
+        ) {
             Ok(orders) => {
                 self.trainer = Some(orders);
                 event
@@ -354,7 +389,9 @@ impl Driver {
             Err(Ending::Refused(refusal)) => Err(NodeError::Refused(refusal)),
             Err(Ending::Excluded(failure)) => Err(NodeError::Excluded(failure)),
             Err(Ending::Aborted(failure)) => Err(NodeError::Aborted(failure)),
-            Err(Ending::CoordinatorLost(reason)) => Err(NodeError::CoordinatorLost(reason)),
+            Err(Ending::CoordinatorLost(reason)) => {
+                Err(self.fault.unwrap_or(NodeError::CoordinatorLost(reason)))
+            }
             Err(Ending::Failed(failure)) => Err(self.fault.unwrap_or(NodeError::Failed(failure))),
         }
     }

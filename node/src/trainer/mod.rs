@@ -1,5 +1,6 @@
 //! The step loop's arithmetic, on a thread of its own.
 
+mod evaluation;
 mod order;
 
 use std::collections::BTreeMap;
@@ -7,19 +8,19 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ecq_cluster::{Evaluation, Failure, Rank, RunConfig, Step, StepReport, View};
+use ecq_cluster::{Failure, Rank, RunConfig, Step, StepReport, View, ViewNumber};
 use ecq_nn::{Batch, Loss, Sampler};
-use ecq_quant::{Aggregator, BucketFrames, Decoder, Encoder, FrameId, FrameStats};
+use ecq_quant::{Aggregator, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
 
-use crate::deliver;
+use crate::checkpoint::{CheckpointError, Checkpoints};
 use crate::driver::Input;
+use crate::error::NodeError;
 use crate::exchange::{Broadcast, Snapshot, Wanted};
+use crate::record::{Entry, RecordError, Recorder};
+use crate::rules::Rules;
 use crate::workload::Workload;
 pub(crate) use order::Order;
-
-/// Samples evaluated at a time.
-const EVALUATION_BATCH: usize = 256;
 
 /// The view in which the trainer computes.
 #[derive(Debug)]
@@ -45,6 +46,12 @@ pub(crate) struct Trainer {
     /// The first step that is not applied.
     next: Step,
     events: channel::Sender<Input>,
+    /// After how many steps the model is evaluated, if this node is never a member.
+    evaluate_every: Option<Step>,
+    /// If the run keeps some.
+    checkpoints: Option<Checkpoints>,
+    /// If the run is recorded.
+    recorder: Option<Recorder>,
     indices: Vec<usize>,
     batch: Batch,
     gradient: Vec<f32>,
@@ -61,25 +68,31 @@ impl Trainer {
     /// Starts the thread; it ends when the orders do.
     pub(crate) fn spawn(
         workload: Workload,
+        observe: Option<Step>,
+        checkpoints: Option<Checkpoints>,
+        recorder: Option<Recorder>,
         events: channel::Sender<Input>,
     ) -> std::io::Result<mpsc::Sender<Order>> {
         let (orders, received) = mpsc::channel();
         let now = Instant::now();
-        let seed = workload.config.seed;
-        let encoder = Encoder::new(&workload.codec, &workload.layout, seed);
+        let seed = workload.rules.config.seed;
+        let encoder = Encoder::new(&workload.rules.codec, &workload.rules.layout, seed);
         let mut trainer = Self {
             sampler: Sampler::new(seed, workload.dataset.train.len()),
             before: encoder.clone(),
             encoder,
             under_way: false,
-            aggregator: Aggregator::new(Decoder::new(&workload.codec, &workload.layout, seed)),
+            aggregator: Aggregator::new(workload.rules.decoder()),
             seat: None,
             wanted: Vec::new(),
             next: 0,
             events,
+            evaluate_every: observe.map(|every| evaluation::every(every, &workload)),
+            checkpoints,
+            recorder,
             indices: Vec::new(),
             batch: Batch::default(),
-            gradient: vec![0.0; workload.replica.parameters.len()],
+            gradient: vec![0.0; workload.rules.replica.parameters.len()],
             report: StepReport::default(),
             guarded: false,
             begun: None,
@@ -92,7 +105,7 @@ impl Trainer {
             .spawn(move || {
                 for order in received {
                     let done = trainer.obey(order);
-                    let answers = done.unwrap_or_else(|failure| vec![Input::Failed(failure)]);
+                    let answers = done.unwrap_or_else(|error| vec![Input::Failed(error)]);
                     for answer in answers {
                         if trainer.events.blocking_send(answer).is_err() {
                             return;
@@ -103,7 +116,7 @@ impl Trainer {
         Ok(orders)
     }
 
-    fn obey(&mut self, order: Order) -> Result<Vec<Input>, Failure> {
+    fn obey(&mut self, order: Order) -> Result<Vec<Input>, NodeError> {
         match order {
             Order::Enter {
                 view,
@@ -113,6 +126,7 @@ impl Trainer {
                 if std::mem::take(&mut self.under_way) {
                     std::mem::swap(&mut self.encoder, &mut self.before);
                 }
+                self.record(|recorder| recorder.enter(&view, rank))?;
                 self.seat = Some(Seat {
                     view,
                     rank,
@@ -120,6 +134,14 @@ impl Trainer {
                 });
             }
             Order::Adopt(snapshot) => self.adopt(&snapshot)?,
+            Order::Restore { step, rank } => {
+                if let Some(checkpoints) = &self.checkpoints {
+                    let rules = &mut self.workload.rules;
+                    checkpoints.take_up(step, rank, rules, &mut self.encoder)?;
+                }
+                tracing::info!(step, rank, "going on from a checkpoint");
+                self.next = step;
+            }
             Order::Stream(observer) => {
                 let seat = self.seat.as_mut();
                 if let Some(broadcast) = seat.and_then(|seat| seat.broadcast.as_mut()) {
@@ -132,19 +154,20 @@ impl Trainer {
             }
             Order::Compute(step) => return self.compute(step),
             Order::Apply {
+                view,
                 step,
                 digest,
                 members,
                 frames,
-            } => return self.apply(step, digest, members, &frames),
-            Order::Finish => return self.finish(),
+            } => return self.apply(view, step, digest, members, &frames),
+            Order::Finish(view) => return self.finish(&view),
         }
         Ok(Vec::new())
     }
 
     fn adopt(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let Snapshot { next, digest, data } = snapshot;
-        if !self.workload.replica.restore(data, *digest) {
+        if !self.workload.rules.replica.restore(data, *digest) {
             let text = format!(
                 "the snapshot before step {next} does not have the digest {} that it came with",
                 digest.short()
@@ -163,7 +186,7 @@ impl Trainer {
         if ready.is_empty() {
             return;
         }
-        let replica = &self.workload.replica;
+        let replica = &self.workload.rules.replica;
         let snapshot = Snapshot {
             next,
             digest: replica.digest(),
@@ -174,19 +197,19 @@ impl Trainer {
         }
     }
 
-    fn compute(&mut self, step: Step) -> Result<Vec<Input>, Failure> {
+    fn compute(&mut self, step: Step) -> Result<Vec<Input>, NodeError> {
         let Some(mut seat) = self.seat.take() else {
-            return Err(Failure::Fault(format!("step {step} comes before any view")));
+            return Err(Failure::Fault(format!("step {step} comes before any view")).into());
         };
         let computed = self.contribute(step, &mut seat);
-        if step + 1 == self.workload.steps {
+        if step + 1 == self.workload.rules.steps {
             seat.broadcast = None;
         }
         self.seat = Some(seat);
         computed.map(|contributed| vec![contributed])
     }
 
-    fn contribute(&mut self, step: Step, seat: &mut Seat) -> Result<Input, Failure> {
+    fn contribute(&mut self, step: Step, seat: &mut Seat) -> Result<Input, NodeError> {
         self.started = Instant::now();
         self.begun.get_or_insert(self.started);
         let loss = self.gradient(step, seat);
@@ -196,7 +219,7 @@ impl Trainer {
                 "training diverged: the loss is {mean} at step {step}; \
                  try a smaller --lr or a codec setting inside its stable region"
             );
-            return Err(Failure::Diverged(text));
+            return Err(Failure::Diverged(text).into());
         }
         let computed = Instant::now();
         self.before.clone_from(&self.encoder);
@@ -238,11 +261,14 @@ impl Trainer {
     /// The mean gradient over this member's share of the step's samples.
     fn gradient(&mut self, step: Step, seat: &Seat) -> Loss {
         let Workload {
-            config,
             dataset,
-            model,
-            replica,
-            ..
+            rules:
+                Rules {
+                    config,
+                    model,
+                    replica,
+                    ..
+                },
         } = &mut self.workload;
         let (begin, count) = config.share(seat.rank, seat.view.size());
         let position = consumed(config, &seat.view, step) + begin;
@@ -257,8 +283,8 @@ impl Trainer {
         // Invariant: a mini-batch has a share of a batch whose size is a u32.
         let samples = u32::try_from(samples).unwrap_or(u32::MAX);
         let mut stats = FrameStats::default();
-        let mut frames = Vec::with_capacity(self.workload.buckets.len());
-        for (bucket, range) in (0..).zip(&self.workload.buckets) {
+        let mut frames = Vec::with_capacity(self.workload.rules.buckets.len());
+        for (bucket, range) in (0..).zip(&self.workload.rules.buckets) {
             let id = FrameId {
                 step,
                 rank: seat.rank,
@@ -280,100 +306,77 @@ impl Trainer {
 
     fn apply(
         &mut self,
+        view: ViewNumber,
         step: Step,
         digest: bool,
         members: u32,
         frames: &BTreeMap<(Rank, u32), Bytes>,
-    ) -> Result<Vec<Input>, Failure> {
+    ) -> Result<Vec<Input>, NodeError> {
         let complete = Instant::now();
-        let (held, needed) = (frames.len(), members as usize * self.workload.buckets.len());
-        if held != needed {
-            let text = format!("step {step} has {held} frames where it needs {needed}");
-            return Err(Failure::Fault(text));
-        }
-        let of_bucket = |bucket: u32| -> BucketFrames<'_> {
-            let frame = |rank| frames.get(&(rank, bucket)).map(|frame| (rank, frame));
-            (0..members)
-                .filter_map(frame)
-                .map(|(rank, frame)| (FrameId { step, rank, bucket }, &frame[..]))
-                .collect()
-        };
-        let buckets = &self.workload.buckets;
-        let frames: Vec<BucketFrames<'_>> = (0..).take(buckets.len()).map(of_bucket).collect();
-        self.aggregator
-            .aggregate_all(buckets, &frames, &mut self.gradient)
-            .map_err(|error| Failure::Fault(format!("step {step}: {error}")))?;
-        let Workload {
-            config,
-            schedule,
-            replica,
-            steps,
-            ..
-        } = &mut self.workload;
-        let lr = schedule.at(config.lr as f32, step, *steps);
-        replica
-            .optimizer
-            .apply(lr, &self.gradient, &mut replica.parameters);
+        let Workload { rules, .. } = &mut self.workload;
+        rules
+            .apply(
+                step,
+                members,
+                frames,
+                &mut self.aggregator,
+                &mut self.gradient,
+            )
+            .map_err(|reason| Failure::Fault(format!("step {step}: {reason}")))?;
         self.next = step + 1;
         let contributed = std::mem::take(&mut self.under_way);
-        let digest = digest.then(|| replica.digest());
+        let digest = digest.then(|| rules.replica.digest());
         let applied = Instant::now();
         self.report.wait_seconds = (complete - self.contributed).as_secs_f32();
         self.report.apply_seconds = (applied - complete).as_secs_f32();
         self.report.step_seconds = (applied - self.started).as_secs_f32();
         let begun = self.begun.unwrap_or(self.started);
         self.report.elapsed_seconds = (applied - begun).as_secs_f64();
+        // Before anybody hears of the step.
+        let entry = || Entry {
+            step,
+            view,
+            members,
+            digest,
+            frames: frames.clone(),
+        };
+        self.record(|recorder| recorder.applied(entry()))?;
         self.give();
+        if contributed {
+            self.keep()?;
+        }
         let mut answers = vec![Input::Applied {
             step,
             digest,
             report: contributed.then_some(self.report),
         }];
-        if self.evaluates(step) && step + 1 < self.workload.steps {
-            answers.push(Input::Evaluated(self.evaluate(step + 1)));
-        }
+        answers.extend(self.due(step + 1).map(Input::Evaluated));
         Ok(answers)
     }
 
-    /// Whether this member evaluates, and the cluster has seen the whole training set once more after
-    /// `step`.
-    fn evaluates(&self, step: Step) -> bool {
-        let Some(Seat { view, rank: 0, .. }) = &self.seat else {
-            return false;
-        };
-        let Workload {
-            config, dataset, ..
-        } = &self.workload;
-        let epoch = dataset.train.len() as u64;
-        let passed = |step| consumed(config, view, step) / epoch;
-        step >= view.first_step && passed(step + 1) > passed(step)
+    /// Keeps a checkpoint, if it is time for one and there is anything left to go on with.
+    fn keep(&self) -> Result<(), CheckpointError> {
+        if let (Some(checkpoints), Some(seat)) = (&self.checkpoints, &self.seat)
+            && self.next < self.workload.rules.steps
+            && checkpoints.due(self.next)
+        {
+            checkpoints.keep(self.next, seat.rank, &self.workload.rules, &self.encoder)?;
+            tracing::info!(steps = self.next, "kept a checkpoint");
+        }
+        Ok(())
     }
 
-    fn evaluate(&mut self, steps: Step) -> Evaluation {
-        let Workload {
-            dataset,
-            model,
-            replica,
-            ..
-        } = &mut self.workload;
-        let mut loss = Loss::default();
-        let all: Vec<usize> = (0..dataset.test.len()).collect();
-        for indices in all.chunks(EVALUATION_BATCH) {
-            dataset.test.gather(indices, &mut self.batch);
-            loss += model.evaluate(&replica.parameters, &self.batch);
+    /// Lets the recorder write, if there is one. Without a record this node must contribute to nothing
+    /// more: nobody else is sure to have the step that is missing.
+    fn record(
+        &mut self,
+        write: impl FnOnce(&mut Recorder) -> Result<(), RecordError>,
+    ) -> Result<(), RecordError> {
+        let written = self.recorder.as_mut().map_or(Ok(()), write);
+        if written.is_err() {
+            self.seat = None;
         }
-        Evaluation {
-            steps,
-            loss: loss.mean(),
-            accuracy: loss.accuracy(),
-        }
-    }
-
-    fn finish(&mut self) -> Result<Vec<Input>, Failure> {
-        let evaluation = self.evaluate(self.workload.steps);
-        let digest = self.workload.replica.digest();
-        let model = deliver::pack(&self.workload, digest)?;
-        Ok(vec![Input::Evaluated(evaluation), Input::Packed(model)])
+        written
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ecq_cluster::{Rank, Step, View};
+use ecq_cluster::{Rank, Step, View, ViewNumber};
 
 use crate::exchange::{Broadcast, Observer, Snapshot, Wanted};
 
@@ -18,6 +18,8 @@ pub(crate) enum Order {
     },
     /// Take over another member's replica.
     Adopt(Snapshot),
+    /// Take up the checkpoint before `step` of this rank.
+    Restore { step: Step, rank: Rank },
     /// Send contributions to this node too.
     Stream(Observer),
     /// Give a snapshot when it is late enough.
@@ -26,6 +28,8 @@ pub(crate) enum Order {
     Compute(Step),
     /// Apply this step.
     Apply {
+        /// The view that has made it.
+        view: ViewNumber,
         step: Step,
         digest: bool,
         /// Number of members that contribute.
@@ -33,6 +37,6 @@ pub(crate) enum Order {
         /// All members' frames by (rank, bucket).
         frames: BTreeMap<(Rank, u32), Bytes>,
     },
-    /// Evaluate the final model and pack it up.
-    Finish,
+    /// Evaluate the final model and pack it up, as rank 0 of this view.
+    Finish(View),
 }

@@ -4,7 +4,7 @@
 use crate::coordinator::Outcome;
 use crate::id::{Digest, Step};
 use crate::sim::record::{Departure, Life, Record};
-use crate::sim::timing::{CHANGE_MAX, LOSS_MAX, NEWS_MAX};
+use crate::sim::timing::{CHANGE_MAX, LOSS_MAX, NEWS_MAX, RECONNECT};
 
 pub(super) fn check(record: &Record) -> Result<(), String> {
     if record.idle && !record.over {
@@ -43,7 +43,7 @@ fn losses_are_noticed(record: &Record) -> Result<(), String> {
         let heard = Some(Departure::Vanished) != life.ended.clone().map(|(_, how)| how);
         life.frozen.is_some() || !heard
     };
-    let notice = if record.nodes.iter().any(unheard) {
+    let notice = if record.resumed || record.nodes.iter().any(unheard) {
         LOSS_MAX
     } else {
         NEWS_MAX
@@ -63,7 +63,7 @@ fn losses_are_noticed(record: &Record) -> Result<(), String> {
     Ok(())
 }
 
-/// A node exits within [`NEWS_MAX`] of the run's end.
+/// A node exits within [`NEWS_MAX`] of the run's end, or of its last attempt to reach the coordinator.
 fn the_end_is_known(record: &Record) -> Result<(), String> {
     let crashed = record.coordinator.ended.as_ref().map(|(time, _)| *time);
     let concluded = record.outcome.as_ref().map(|(time, _)| *time);
@@ -74,7 +74,9 @@ fn the_end_is_known(record: &Record) -> Result<(), String> {
         return Ok(());
     };
     for (node, life) in (1..).zip(&record.nodes) {
-        let since = end.max(life.awake).max(record.coordinator.awake);
+        // Members go on without a coordinator for as long as it may come back.
+        let away = life.away.map_or(0, |until| until + RECONNECT.end());
+        let since = end.max(life.awake).max(record.coordinator.awake).max(away);
         if life.silent().is_none() && record.now > since + NEWS_MAX {
             return Err(format!(
                 "node {node} goes on after the run ended at {end} ms"

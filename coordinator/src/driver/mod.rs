@@ -1,5 +1,7 @@
 //! The one task that owns the state machine and carries out its commands.
 
+mod beginning;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -7,16 +9,17 @@ use ecq_cluster::coordinator::{Command, Coordinator, Event, Outcome};
 use ecq_cluster::{
     Digest, Failure, Fingerprint, Millis, NodeId, RunConfig, Step, ToCoordinator, ToNode, View,
 };
-use ecq_proto::NodeWords;
 use ecq_proto::v1::{CoordinatorMessage, RunStatus};
+use ecq_proto::{CoordinatorWords, NodeWords};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::error::CoordinatorError;
 use crate::history::History;
-use crate::metrics::{Dimensions, Metrics};
+use crate::metrics::Metrics;
 use crate::run_dir::{METRICS, MODEL, RunDir, SUMMARY, unwritable};
+use crate::store::Store;
 use crate::summary::Summary;
 
 /// A session's sending end.
@@ -26,15 +29,18 @@ pub(crate) type Words = mpsc::Sender<Result<CoordinatorMessage, Status>>;
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A session has been opened.
-    Connected { node: NodeId, words: Words },
+    Connected { session: NodeId, words: Words },
     /// A node spoke.
-    Said { node: NodeId, words: NodeWords },
+    Said { session: NodeId, words: NodeWords },
     /// A session has ended, for this reason if the node broke the contract.
     Disconnected {
-        node: NodeId,
+        session: NodeId,
         status: Option<Status>,
     },
 }
+
+/// Least time between two words of what is stored.
+const RECORDED_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A coordinator at work.
 #[derive(Debug)]
@@ -45,9 +51,18 @@ pub(crate) struct Driver {
     start: Instant,
     inputs: mpsc::Receiver<Input>,
     sessions: BTreeMap<NodeId, Words>,
+    /// Members that have come back, by their new sessions.
+    returned: BTreeMap<NodeId, NodeId>,
+    /// The first identity that no node of the run has had.
+    next_node: NodeId,
     dir: RunDir,
+    store: Store,
     history: History,
     metrics: Metrics,
+    /// How many steps and evaluations are stored.
+    stored: (usize, usize),
+    /// When members were told.
+    told: Instant,
     /// What nodes said of model and data; the machine sees to it that all members say the same.
     prepared: BTreeMap<NodeId, Fingerprint>,
     status: watch::Sender<RunStatus>,
@@ -55,31 +70,9 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    pub(crate) fn new(
-        config: RunConfig,
-        text: String,
-        dir: RunDir,
-        inputs: mpsc::Receiver<Input>,
-    ) -> Result<Self, CoordinatorError> {
-        let name = config.name.clone();
-        let status = RunStatus {
-            name,
-            ..RunStatus::default()
-        };
-        Ok(Self {
-            machine: Coordinator::new(&config, text, ecq_proto::VERSION.to_owned()),
-            commands: Vec::new(),
-            start: Instant::now(),
-            inputs,
-            sessions: BTreeMap::new(),
-            history: History::create(&dir)?,
-            metrics: Metrics::create(&dir)?,
-            prepared: BTreeMap::new(),
-            status: watch::Sender::new(status),
-            deliverer: watch::Sender::new(None),
-            dir,
-            config,
-        })
+    /// The first identity that no node of the run has had.
+    pub(crate) fn next_node(&self) -> NodeId {
+        self.next_node
     }
 
     /// How the run goes.
@@ -156,12 +149,16 @@ impl Driver {
     /// Turns what was heard into an event for the machine; metrics are not for it.
     fn hear(&mut self, input: Input) -> Result<Option<Event>, CoordinatorError> {
         Ok(match input {
-            Input::Connected { node, words } => {
-                self.sessions.insert(node, words);
+            Input::Connected { session, words } => {
+                self.sessions.insert(session, words);
                 None
             }
-            Input::Said { node, words } => match words {
+            Input::Said { session, words } => match words {
                 NodeWords::Protocol(message) => {
+                    if let ToCoordinator::Return { node, .. } = message {
+                        self.welcome_back(session, node);
+                    }
+                    let node = self.node_of(session);
                     self.note(node, &message);
                     Some(Event::Message {
                         from: node,
@@ -169,12 +166,16 @@ impl Driver {
                     })
                 }
                 measured => {
+                    let node = self.node_of(session);
                     self.measure(node, measured)
                         .map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
+                    self.record()?;
                     None
                 }
             },
-            Input::Disconnected { node, status } => {
+            Input::Disconnected { session, status } => {
+                let node = self.node_of(session);
+                self.returned.remove(&session);
                 self.prepared.remove(&node);
                 if let (Some(words), Some(status)) = (self.sessions.remove(&node), status) {
                     tracing::warn!(node, reason = status.message(), "hung up on a node");
@@ -185,15 +186,53 @@ impl Driver {
         })
     }
 
+    /// A member that has come back has the identity that it had.
+    fn welcome_back(&mut self, session: NodeId, node: NodeId) {
+        if let Some(words) = self.sessions.remove(&session) {
+            tracing::info!(node, "a member is back");
+            self.sessions.insert(node, words);
+            self.returned.insert(session, node);
+        }
+    }
+
+    fn node_of(&self, session: NodeId) -> NodeId {
+        self.returned.get(&session).copied().unwrap_or(session)
+    }
+
+    /// Stores the metrics that are new, and tells members now and then that they may forget them.
+    fn record(&mut self) -> Result<(), CoordinatorError> {
+        let (steps, evaluations) = self.stored;
+        let history = &self.metrics.history[steps..];
+        let evaluated = &self.metrics.evaluated[evaluations..];
+        if !history.is_empty() || !evaluated.is_empty() {
+            self.store.record(history, evaluated)?;
+            self.stored = (self.metrics.history.len(), self.metrics.evaluated.len());
+        }
+        if self.told.elapsed() >= RECORDED_INTERVAL {
+            self.told = Instant::now();
+            let recorded = CoordinatorWords::Recorded {
+                steps: self.metrics.history.len() as Step,
+                evaluated: self.metrics.evaluated.last().map_or(0, |line| line.step),
+            };
+            for words in self.sessions.values() {
+                // Who does not listen needs the room for what matters more.
+                if words.capacity() > words.max_capacity() / 2 {
+                    let _full_meanwhile = words.try_send(Ok(recorded.clone().into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Remembers what the shell needs of words that are for the machine.
     fn note(&mut self, node: NodeId, message: &ToCoordinator) {
         match message {
             ToCoordinator::Hello(hello) => {
                 tracing::info!(node, address = hello.address, rank = hello.rank, "hello");
             }
-            ToCoordinator::Prepared(found) => {
+            ToCoordinator::Prepared { fingerprint, .. } => {
                 // Like the machine: what a node says first counts.
-                self.prepared.entry(node).or_insert(*found);
+                self.prepared.entry(node).or_insert(*fingerprint);
             }
             _ => {}
         }
@@ -224,6 +263,7 @@ impl Driver {
                 match command {
                     Command::Send { to, message } => self.send(to, message),
                     Command::Persist(view) => {
+                        self.store.append(&view)?;
                         self.history.append(&view)?;
                         self.install(&view)?;
                         self.handle(Event::Persisted(view.number));
@@ -260,23 +300,24 @@ impl Driver {
     fn install(&mut self, view: &View) -> Result<(), CoordinatorError> {
         let deliverer = view.members.first().map(|member| member.node);
         let found = deliverer.and_then(|node| self.prepared.get(&node));
-        let &Fingerprint {
-            parameters,
-            samples,
-            ..
-        } = found.expect("the members of a view are prepared");
-        let steps = self.config.total_steps(samples);
+        let found = found.expect("the members of a view are prepared");
         if self.metrics.dimensions().is_none() {
-            self.metrics.begin(Dimensions {
-                parameters,
-                samples,
-                steps,
-            });
+            self.store.begin(found)?;
+            self.metrics
+                .begin(beginning::dimensions(&self.config, found));
+        }
+        if view.first_step < self.metrics.history.len() as Step {
+            // It goes on from checkpoints.
+            self.metrics.truncate(view.first_step)?;
+            self.store.truncate(view.first_step)?;
+            self.stored = (self.metrics.history.len(), self.metrics.evaluated.len());
+            self.dir.discard(MODEL);
         }
         let members = view.members.iter().map(|member| member.node).collect();
         self.metrics
             .install(view.first_step, members)
             .map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
+        self.record()?;
         self.deliverer.send_replace(deliverer);
         self.publish();
         Ok(())

@@ -1,0 +1,157 @@
+//! A coordinator that begins in the middle of a run.
+//!
+//! All that it has is the history, which is durable, and that is enough. Members that trained on without
+//! it come back and are where they were: if all have heard of the last view and nobody stands still, nothing
+//! has to be done. Otherwise the view changes, as it does when a member is lost. Who does not come back
+//! within the lease is lost.
+//!
+//! If no member is left, the run goes on from checkpoints as soon as there are as many nodes as it began
+//! with: at the latest step for which most of them have one.
+
+use std::collections::BTreeMap;
+
+use super::change::Change;
+use super::seats::Seats;
+use super::{Command, Coordinator, Phase};
+use crate::config::RunConfig;
+use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
+use crate::message::{Failure, Fingerprint, ToNode};
+use crate::view::View;
+
+impl Coordinator {
+    /// A coordinator of a run that has this history of views and began with replicas and data of this
+    /// fingerprint; the rest is as for [`Coordinator::new`].
+    pub fn resume(
+        config: &RunConfig,
+        text: String,
+        version: String,
+        views: impl IntoIterator<Item = View>,
+        standard: Option<Fingerprint>,
+    ) -> Self {
+        let mut coordinator = Self::new(config, text, version);
+        coordinator.seats = Seats::new(config.nodes, standard);
+        for view in views {
+            coordinator.phase = Phase::Recovering(view.clone());
+            coordinator.history.push(view);
+        }
+        if let Phase::Recovering(view) = &coordinator.phase
+            && config.checkpoint_every.is_none()
+        {
+            // Only its members can go on. Their leases begin when time does.
+            let view = view.clone();
+            coordinator.seats.expect(&view, 0);
+            coordinator.phase = Phase::Training(view);
+        }
+        coordinator
+    }
+
+    /// A member is back that trained on without a session. Only this process's own absence excuses it:
+    /// what it has not heard of is not said again.
+    pub(super) fn returned(
+        &mut self,
+        now: Millis,
+        from: NodeId,
+        view: ViewNumber,
+        frozen: bool,
+        out: &mut Vec<Command>,
+    ) {
+        if let Phase::Recovering(last) = &self.phase
+            && last.rank_of(from).is_some()
+        {
+            self.revive(now, &last.clone(), out);
+        }
+        let expected = view <= self.history.last();
+        let Some(seat) = self
+            .seats
+            .get_mut(from)
+            .filter(|seat| seat.absent && expected)
+        else {
+            let text = format!("{} came back too late", self.name(from));
+            let failure = Failure::MemberLost(text);
+            let message = ToNode::Excluded(failure.clone());
+            out.push(Command::Send { to: from, message });
+            return self.lose(from, failure, out);
+        };
+        (seat.absent, seat.heard) = (false, now);
+        match &self.phase {
+            Phase::Training(last) if last.number == view && !frozen => {
+                let last = last.clone();
+                for node in self.seats.waiting(&last) {
+                    self.observe(last.number, from, node, out);
+                }
+            }
+            Phase::Training(_) => self.change(out),
+            Phase::Changing(last, _) => {
+                let view = last.number;
+                let message = ToNode::Freeze { view };
+                out.push(Command::Send { to: from, message });
+            }
+            _ => {}
+        }
+    }
+
+    /// The run goes on where it is. Nodes that came meanwhile are newcomers, as far as there is room.
+    fn revive(&mut self, now: Millis, view: &View, out: &mut Vec<Command>) {
+        let mut room = (self.config.nodes as usize).saturating_sub(view.members.len());
+        self.phase = Phase::Training(view.clone());
+        let came: Vec<NodeId> = self.seats.nodes().collect();
+        self.seats.expect(view, now);
+        for node in came {
+            let observes = self.observes(node);
+            if room == 0 && !observes {
+                let text = "the members of the run are back".to_owned();
+                self.exclude(node, Failure::MemberLost(text), out);
+            } else if self
+                .seats
+                .get(node)
+                .is_some_and(|seat| seat.fingerprint.is_some())
+            {
+                self.follow(view, node, out);
+            }
+            room = room.saturating_sub(usize::from(!observes));
+        }
+    }
+
+    /// Goes on from checkpoints.
+    pub(super) fn recover(&mut self, out: &mut Vec<Command>) {
+        let nodes: Vec<NodeId> = self.seats.members().iter().map(|m| m.node).collect();
+        let kept = self.kept(&nodes);
+        let per_step = |members| self.config.samples_per_step(members);
+        let first_step = kept.as_ref().map_or(0, |(step, _)| *step);
+        let ranks = kept.map_or_else(|| (0..).take(nodes.len()).collect(), |(_, ranks)| ranks);
+        let members = ranks.iter().filter_map(|rank| nodes.get(*rank as usize));
+        let view = View {
+            number: self.history.last().saturating_add(1),
+            first_step,
+            consumed: self.history.consumed(first_step, per_step),
+            members: members
+                .filter_map(|node| self.seats.member(*node))
+                .collect(),
+        };
+        if first_step > 0 {
+            let members = view.members.iter().zip(ranks);
+            self.restores = members.map(|(member, rank)| (member.node, rank)).collect();
+        }
+        let change = Change::at(&view, first_step);
+        self.store(view, change, out);
+    }
+
+    /// The step of the checkpoints to go on from, and the ranks that have one: those that most nodes
+    /// have with the same digest, and of these the latest. Nothing if there are none.
+    fn kept(&self, nodes: &[NodeId]) -> Option<(Step, Vec<Rank>)> {
+        let mut found: BTreeMap<(Step, Digest), Vec<Rank>> = BTreeMap::new();
+        for (rank, node) in (0..).zip(nodes) {
+            let seat = self.seats.get(*node);
+            let kept = seat.into_iter().flat_map(|seat| &seat.kept);
+            for kept in kept.filter(|kept| kept.rank == rank) {
+                let ranks = found.entry((kept.step, kept.digest)).or_default();
+                if ranks.last() != Some(&rank) {
+                    ranks.push(rank);
+                }
+            }
+        }
+        let most = |((step, _), ranks): &((Step, Digest), Vec<Rank>)| (ranks.len(), *step);
+        let best = found.into_iter().max_by_key(most);
+        best.map(|((step, _), ranks)| (step, ranks))
+    }
+}

@@ -1,0 +1,175 @@
+//! A coordinator that begins in the middle of a run.
+
+use super::*;
+use crate::view::Member;
+
+fn bench(checkpoint_every: Option<Step>, views: &[View]) -> Bench {
+    let config = RunConfig {
+        checkpoint_every,
+        ..config(2)
+    };
+    let standard = Some(fingerprint(1, 2));
+    let views = views.iter().cloned();
+    let version = VERSION.into();
+    let machine = Coordinator::resume(&config, "the text".into(), version, views, standard);
+    Bench { machine, now: 0 }
+}
+
+fn view(number: ViewNumber, first_step: Step) -> View {
+    let member = |node| Member {
+        node,
+        address: format!("host-{node}:1"),
+    };
+    View {
+        number,
+        first_step,
+        consumed: 10 * first_step,
+        members: [1, 2].map(member).to_vec(),
+    }
+}
+
+fn back(view: ViewNumber, frozen: bool) -> ToCoordinator {
+    ToCoordinator::Return {
+        node: 0,
+        view,
+        frozen,
+    }
+}
+
+#[test]
+fn members_that_heard_the_last_view_train_on() {
+    for every in [None, Some(5)] {
+        let mut bench = bench(every, &[view(1, 0), view(2, 7)]);
+        for node in [1, 2] {
+            let said = bench.says(node, back(2, false));
+            let words = said.iter().filter(|c| matches!(c, Command::Send { .. }));
+            assert_eq!(words.count(), 0, "{said:?}");
+        }
+        assert_eq!(bench.machine.view(), Some(&view(2, 7)));
+    }
+}
+
+#[test]
+fn who_stands_still_or_missed_the_last_view_makes_it_change() {
+    for (missed, frozen) in [(1, false), (1, true), (2, true)] {
+        let mut bench = bench(None, &[view(1, 0), view(2, 7)]);
+        bench.says(1, back(missed, frozen));
+        let freeze = |to| Command::Send {
+            to,
+            message: ToNode::Freeze { view: 2 },
+        };
+        let said = bench.says(2, back(2, false));
+        assert!(said.contains(&freeze(2)), "the one that was away: {said:?}");
+        bench.says(1, ToCoordinator::Frozen { view: 2, next: 6 });
+        let said = bench.says(2, ToCoordinator::Frozen { view: 2, next: 7 });
+        let next = View {
+            consumed: 70,
+            ..view(3, 7)
+        };
+        assert!(said.contains(&Command::Persist(next)), "{said:?}");
+    }
+}
+
+#[test]
+fn who_does_not_come_back_within_the_lease_is_lost() {
+    let mut bench = bench(None, &[view(1, 0)]);
+    bench.says(1, back(1, false));
+    for now in [400, 800] {
+        bench.now = now;
+        bench.says(1, ToCoordinator::Heartbeat);
+    }
+    bench.now = 1100;
+    let said = bench.handle(Event::Tick);
+    let freeze = Command::Send {
+        to: 1,
+        message: ToNode::Freeze { view: 1 },
+    };
+    assert!(said.contains(&freeze), "{said:?}");
+}
+
+#[test]
+fn nobody_comes_back_twice_or_from_nowhere() {
+    let mut bench = bench(None, &[view(1, 0)]);
+    bench.says(1, back(1, false));
+    for (node, view) in [(9, 1), (2, 3), (1, 1)] {
+        let said = bench.says(node, back(view, false));
+        let excluded = |command: &Command| matches!(command, Command::Send { to, message: ToNode::Excluded(_) } if *to == node);
+        assert!(said.iter().any(excluded), "{said:?}");
+    }
+}
+
+#[test]
+fn new_nodes_go_on_from_the_checkpoint_that_most_have() {
+    let kept = |step, rank, byte| Kept {
+        step,
+        rank,
+        digest: Digest([byte; 32]),
+    };
+    // Node 11 was rank 1, and has a later checkpoint that node 10 lacks.
+    let cases = [
+        (
+            vec![kept(4, 0, 1)],
+            vec![kept(4, 1, 1), kept(8, 1, 1)],
+            4,
+            vec![10, 11],
+        ),
+        (
+            vec![kept(4, 0, 2)],
+            vec![kept(4, 1, 1), kept(8, 1, 1)],
+            8,
+            vec![11],
+        ),
+        (vec![], vec![], 0, vec![10, 11]),
+    ];
+    for (first, second, step, members) in cases {
+        let mut bench = bench(Some(4), &[view(1, 0)]);
+        for node in [10, 11] {
+            bench.says(node, hello(None));
+        }
+        let prepared = |kept| ToCoordinator::Prepared {
+            fingerprint: fingerprint(1, 2),
+            kept,
+        };
+        bench.says(11, prepared(second));
+        let said = bench.says(10, prepared(first));
+        let stored = said.iter().find_map(|command| match command {
+            Command::Persist(view) => Some(view.clone()),
+            _ => None,
+        });
+        let stored = stored.expect("a view");
+        let nodes: Vec<NodeId> = stored.members.iter().map(|member| member.node).collect();
+        assert_eq!(
+            (stored.number, stored.first_step, nodes),
+            (2, step, members)
+        );
+        let said = bench.handle(Event::Persisted(2));
+        let restores: Vec<Option<Rank>> = said
+            .iter()
+            .filter_map(|command| match command {
+                Command::Send {
+                    message: ToNode::Install(it),
+                    ..
+                } => Some(it.restore),
+                _ => None,
+            })
+            .collect();
+        let expected = match (step, stored.members.len()) {
+            (0, _) => vec![None, None],
+            (_, 1) => vec![Some(1)],
+            _ => vec![Some(0), Some(1)],
+        };
+        assert_eq!(restores, expected);
+    }
+}
+
+#[test]
+fn with_checkpoints_a_run_outlives_its_last_member() {
+    let mut bench = bench(Some(4), &[view(1, 0)]);
+    for node in [1, 2] {
+        bench.says(node, back(1, false));
+    }
+    bench.handle(Event::Disconnected(1));
+    assert!(bench.handle(Event::Disconnected(2)).is_empty());
+    let state = bench.machine.state().expect("it is not over");
+    assert!(state.contains("from their checkpoints"), "{state}");
+}

@@ -1,0 +1,197 @@
+//! What the updates of a run follow: everything that can be known without its data.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use bytes::Bytes;
+use ecq_cluster::{Failure, Rank, RunConfig, Step};
+use ecq_nn::data::Dataset;
+use ecq_nn::optim::{Schedule, Sgd};
+use ecq_nn::{Model, ModelName};
+use ecq_quant::{
+    Aggregator, BUCKET_ELEMENTS_MAX, BucketFrames, CodecSpec, Decoder, FrameId, Layout,
+};
+
+use crate::deliver::{self, Origin};
+use crate::error::NodeError;
+use crate::replica::Replica;
+
+/// What a run needs to know of its data to make the same updates without them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Length of a sample.
+    pub(crate) features: usize,
+    /// Number of classes.
+    pub(crate) classes: usize,
+    /// Number of training samples.
+    pub(crate) samples: usize,
+}
+
+impl Shape {
+    pub(crate) fn of(dataset: &Dataset) -> Self {
+        Self {
+            features: dataset.features,
+            classes: dataset.classes,
+            samples: dataset.train.len(),
+        }
+    }
+}
+
+/// The names of a configuration, understood.
+#[derive(Clone, Debug)]
+pub(crate) struct Names {
+    pub(crate) model: ModelName,
+    pub(crate) schedule: Schedule,
+    pub(crate) codec: CodecSpec,
+}
+
+impl Names {
+    pub(crate) fn of(config: &RunConfig) -> Result<Self, NodeError> {
+        Ok(Self {
+            model: supported(config.model.parse())?,
+            schedule: supported(config.lr_schedule.parse())?,
+            codec: supported(config.codec.parse())?,
+        })
+    }
+}
+
+pub(crate) fn supported<T, E: std::fmt::Display>(parsed: Result<T, E>) -> Result<T, NodeError> {
+    parsed.map_err(|error| NodeError::Unsupported(error.to_string()))
+}
+
+/// Model, optimizer and codec of a run, and the replica before its first step: with the frames of every
+/// step they make every later replica.
+pub(crate) struct Rules {
+    pub(crate) config: RunConfig,
+    pub(crate) steps: Step,
+    pub(crate) model: Box<dyn Model>,
+    pub(crate) schedule: Schedule,
+    pub(crate) replica: Replica,
+    pub(crate) codec: CodecSpec,
+    pub(crate) layout: Layout,
+    pub(crate) buckets: Vec<Range<usize>>,
+}
+
+impl Rules {
+    pub(crate) fn new(config: RunConfig, names: Names, shape: Shape) -> Self {
+        let Names {
+            model,
+            schedule,
+            codec,
+        } = names;
+        let model = model.build(&config.hidden, shape.features, shape.classes);
+        let parameters = model.initialise(config.seed);
+        let optimizer = Sgd::new(config.momentum as f32, parameters.len());
+        let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));
+        Self {
+            steps: config.total_steps(shape.samples as u64),
+            replica: Replica {
+                parameters,
+                optimizer,
+            },
+            buckets: layout.buckets(BUCKET_ELEMENTS_MAX),
+            config,
+            model,
+            schedule,
+            codec,
+            layout,
+        }
+    }
+
+    /// A decoder of the run's frames.
+    pub(crate) fn decoder(&self) -> Decoder {
+        Decoder::new(&self.codec, &self.layout, self.config.seed)
+    }
+
+    /// What every replica does in a step, and nothing else does: sums the frames of all `members` in rank
+    /// order, in `sum`, and steps the optimizer. An error says what is wrong with the frames.
+    pub(crate) fn apply(
+        &mut self,
+        step: Step,
+        members: u32,
+        frames: &BTreeMap<(Rank, u32), Bytes>,
+        aggregator: &mut Aggregator,
+        sum: &mut [f32],
+    ) -> Result<(), String> {
+        let (held, needed) = (frames.len(), members as usize * self.buckets.len());
+        let known = |(rank, bucket): &(Rank, u32)| {
+            *rank < members && (*bucket as usize) < self.buckets.len()
+        };
+        if held != needed || !frames.keys().all(known) {
+            return Err(format!(
+                "it has {held} frames where {members} members have {needed}"
+            ));
+        }
+        let of_bucket = |bucket: u32| -> BucketFrames<'_> {
+            let frame = |rank| {
+                Some((
+                    FrameId { step, rank, bucket },
+                    &frames.get(&(rank, bucket))?[..],
+                ))
+            };
+            (0..members).filter_map(frame).collect()
+        };
+        let of_step: Vec<BucketFrames<'_>> =
+            (0..).take(self.buckets.len()).map(of_bucket).collect();
+        aggregator
+            .aggregate_all(&self.buckets, &of_step, sum)
+            .map_err(|error| error.to_string())?;
+        let lr = self.schedule.at(self.config.lr as f32, step, self.steps);
+        let Replica {
+            parameters,
+            optimizer,
+        } = &mut self.replica;
+        optimizer.apply(lr, sum, parameters);
+        Ok(())
+    }
+
+    /// The model as a safetensors file, after so many steps.
+    pub(crate) fn pack(&self, steps: Step) -> Result<Bytes, Failure> {
+        let origin = Origin {
+            config: &self.config,
+            codec: &self.codec,
+            steps,
+            digest: self.replica.digest(),
+        };
+        deliver::pack(&origin, self.model.tensors(), &self.replica.parameters)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A small run on the digits.
+    pub(crate) fn digits(model: &str) -> Rules {
+        let config = RunConfig {
+            checkpoint_every: None,
+            keep_checkpoints: 3,
+            name: "test".into(),
+            nodes: 2,
+            min_nodes: 1,
+            data: "digits".into(),
+            data_dir: None,
+            model: model.into(),
+            hidden: vec![8],
+            codec: "ecq".into(),
+            steps: Some(5),
+            epochs: None,
+            batch_size: 4,
+            global_batch: None,
+            lr: 0.1,
+            lr_schedule: "constant".into(),
+            momentum: 0.9,
+            seed: 1,
+            digest_every: 2,
+            record: false,
+            lease_seconds: 5.0,
+        };
+        let names = Names::of(&config).expect("they are known");
+        let shape = Shape {
+            features: 64,
+            classes: 10,
+            samples: 1438,
+        };
+        Rules::new(config, names, shape)
+    }
+}

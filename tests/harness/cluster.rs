@@ -1,0 +1,79 @@
+//! A coordinator and nodes by hand.
+
+use std::path::{Path, PathBuf};
+
+use super::{Ended, Program, directory, read};
+
+/// A coordinator and nodes by hand, in a directory of their own.
+pub(crate) struct Cluster {
+    dir: tempfile::TempDir,
+    coordinator: Option<Program>,
+    address: String,
+}
+
+impl Cluster {
+    /// Starts a coordinator with these arguments; it waits for nodes.
+    pub(crate) fn start<S: AsRef<str>>(args: &[S]) -> Self {
+        let dir = directory();
+        let fixed = [
+            "coordinator",
+            "--listen",
+            "127.0.0.1:0",
+            "--address-file",
+            "address",
+        ];
+        let args = args.iter().map(AsRef::as_ref);
+        let args: Vec<&str> = fixed.into_iter().chain(args).collect();
+        let mut coordinator = Program::start(dir.path(), &args);
+        coordinator.until(|line| line.contains("waiting for nodes: 0 of").then_some(()));
+        let address = read(dir.path().join("address"));
+        Self {
+            dir,
+            coordinator: Some(coordinator),
+            address,
+        }
+    }
+
+    /// Starts a node with these arguments.
+    pub(crate) fn node(&self, more: &[&str]) -> Program {
+        let args = ["node", "--coordinator", self.address.trim()];
+        Program::start(self.dir.path(), &[&args[..], more].concat())
+    }
+
+    /// Waits until the coordinator says something with this part.
+    pub(crate) fn until(&mut self, part: &str) {
+        let coordinator = self.coordinator.as_mut().expect("it runs");
+        coordinator.until(|line| line.contains(part).then_some(()));
+    }
+
+    /// `kill -9`; returns when the coordinator is gone.
+    pub(crate) fn kill_coordinator(&mut self) {
+        if let Some(coordinator) = self.coordinator.take() {
+            coordinator.signal("KILL");
+            coordinator.finish();
+        }
+    }
+
+    /// Starts it again, where it was, from nothing but its run directory `run`.
+    pub(crate) fn resume(&mut self) {
+        let listen = ["coordinator", "--listen", self.address.trim()];
+        let args = [&listen[..], &["--resume", "--run-dir", "run"]].concat();
+        self.coordinator = Some(Program::start(self.dir.path(), &args));
+    }
+
+    /// How the run ended.
+    pub(crate) fn finish(&mut self) -> Ended {
+        let coordinator = self.coordinator.take();
+        coordinator.expect("it runs").finish()
+    }
+
+    /// Where everything is.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// The run directory, if it is `run`.
+    pub(crate) fn run(&self) -> PathBuf {
+        self.dir.path().join("run")
+    }
+}
