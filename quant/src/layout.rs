@@ -85,6 +85,12 @@ impl Layout {
     ) -> impl Iterator<Item = Range<usize>> + '_ {
         self.parts(bucket).flat_map(move |part| part.groups(length))
     }
+
+    /// How many [`Layout::groups`] there are.
+    pub(crate) fn count_groups(&self, bucket: Range<usize>, length: usize) -> usize {
+        let parts = self.parts(bucket);
+        parts.map(|part| part.count_groups(length)).sum()
+    }
 }
 
 impl Part {
@@ -92,6 +98,14 @@ impl Part {
     pub(crate) fn groups(&self, length: usize) -> impl Iterator<Item = Range<usize>> + use<> {
         let length = if length == 0 { usize::MAX } else { length };
         pieces(self.range.clone(), length)
+    }
+
+    /// How many there are.
+    pub(crate) fn count_groups(&self, length: usize) -> usize {
+        match length {
+            0 => usize::from(!self.range.is_empty()),
+            _ => self.range.len().div_ceil(length),
+        }
     }
 }
 
@@ -140,11 +154,12 @@ mod tests {
             group in 0usize..20,
         ) {
             let layout = Layout::new(lengths);
-            let groups = layout
-                .buckets(bucket)
-                .into_iter()
-                .flat_map(|bucket| layout.groups(bucket, group).collect::<Vec<_>>());
-            let covered: Vec<usize> = groups.flatten().collect();
+            let mut covered = Vec::new();
+            for bucket in layout.buckets(bucket) {
+                let groups: Vec<_> = layout.groups(bucket.clone(), group).collect();
+                prop_assert_eq!(layout.count_groups(bucket, group), groups.len());
+                covered.extend(groups.into_iter().flatten());
+            }
             prop_assert_eq!(covered, (0..layout.elements()).collect::<Vec<_>>());
         }
     }

@@ -10,8 +10,12 @@ use crate::quantizer::sparse::{Choice, Sparse, draw};
 use crate::quantizer::uniform::accumulate_dithered;
 use crate::quantizer::{Extra, Parameters, Quantizer};
 use crate::rounding::Rounding;
+use crate::simd::PREFETCH_LEAD;
 use crate::spec::CodecMethod;
-use crate::values::{Table, accumulate, count as count_of, places};
+use crate::values::{Accumulate, Table, accumulate, count as count_of, places};
+
+/// Elements that are added while as many of the next are on their way from memory.
+const RUN: usize = 1024;
 
 /// A part of a bucket whose symbols are one stream: all of it, or what belongs to one tensor.
 #[derive(Clone, Debug)]
@@ -45,7 +49,7 @@ impl Decoder {
         else {
             return 0;
         };
-        let groups = self.layout.groups(range.clone(), *bucket).count();
+        let groups = self.layout.count_groups(range.clone(), *bucket);
         let extras = quantizer
             .escape()
             .map_or(0, |(_, extra)| 4 + range.len() * extra.width());
@@ -92,7 +96,7 @@ impl Decoder {
         if let Quantizer::Book(book) = &mut quantizer {
             *book = book.read(&mut rest)?;
         }
-        let groups = self.layout.groups(range.clone(), *bucket).count();
+        let groups = self.layout.count_groups(range.clone(), *bucket);
         let parameters = take(&mut rest, 4 * quantizer.parameters() * groups)?;
         let extras = match quantizer.escape() {
             None => &[][..],
@@ -247,12 +251,18 @@ impl Decoder {
                     *parameter = number;
                 }
                 let symbols = &scratch.symbols[within.clone()];
-                let target = &mut target[within.clone()];
                 if quantizer.is_dithered() {
                     let (unit, zero, first) = (parameters[0], i32::from(zero), within.start as u32);
                     let rounding = body.rounding;
                     accumulate_dithered(
-                        *simd, unit, zero, rounding, first, weight, symbols, target,
+                        *simd,
+                        unit,
+                        zero,
+                        rounding,
+                        first,
+                        weight,
+                        symbols,
+                        &mut target[within],
                     );
                     continue;
                 }
@@ -260,8 +270,20 @@ impl Decoder {
                 for value in &mut scratch.table.values[..size] {
                     *value *= weight;
                 }
-                accumulate(*simd, size, &scratch.table, symbols, target);
-                let Some((escape, extra)) = quantizer.escape() else {
+                let mut rest = &mut target[within.start..];
+                for symbols in symbols.chunks(RUN) {
+                    let (run, ahead) = rest.split_at_mut(symbols.len());
+                    let given = Accumulate {
+                        alphabet: size,
+                        table: &scratch.table,
+                        symbols,
+                        ahead: ahead.get(PREFETCH_LEAD..).unwrap_or_default(),
+                    };
+                    accumulate(*simd, &given, run);
+                    rest = ahead;
+                }
+                let escape = quantizer.escape().filter(|_| !extras.is_empty());
+                let Some((escape, extra)) = escape else {
                     continue;
                 };
                 let mut taken = 0;
@@ -271,7 +293,7 @@ impl Decoder {
                         Extra::Level => (number * parameters[0]).clamp(-f32::MAX, f32::MAX),
                         Extra::Fp32 | Extra::Fp16 => number,
                     };
-                    target[place] += weight * value;
+                    target[within.start + place] += weight * value;
                     taken += extra.width();
                 }
                 extras = &extras[taken..];

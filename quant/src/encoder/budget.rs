@@ -168,9 +168,11 @@ impl Bucket<'_> {
             });
         }
         let survey = surveyor.finish();
-        let groups = common.layout.groups(self.range.clone(), trials.plan.bucket);
+        let groups = common
+            .layout
+            .count_groups(self.range.clone(), trials.plan.bucket);
         let count = trials.plan.frame.escape().map_or(0, |_| 4);
-        let fixed = HEADER_BYTES + SETTINGS_BYTES + 4 * groups.count() + count;
+        let fixed = HEADER_BYTES + SETTINGS_BYTES + 4 * groups + count;
         // Bits that symbols may take.
         let allowed = 8.0 * trials.limit.saturating_sub(fixed) as f64;
         if survey.is_mixed() {
@@ -309,7 +311,7 @@ impl Bucket<'_> {
         for part in parts {
             measures.clear();
             self.measure(part, &trials.plan, common, gains, scratch, &mut measures);
-            let groups = part.groups(trials.plan.bucket).count();
+            let groups = part.count_groups(trials.plan.bucket);
             chosen.push(survey::alone(
                 candidates,
                 budget,

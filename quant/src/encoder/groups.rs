@@ -10,6 +10,7 @@ use crate::norm::sum_of_squares;
 use crate::quantizer::uniform::take_dithered;
 use crate::quantizer::{Group, Parameters, Quantizer, Remembered};
 use crate::rounding::Rounding;
+use crate::simd::PREFETCH_LEAD;
 use crate::stats::FrameStats;
 use crate::values::{Remember, Table, remember, sum_of_errors};
 
@@ -111,14 +112,14 @@ impl Bucket<'_> {
             scratch.values.fill(0.0);
         }
         let zero = quantizer.alphabet().zero;
-        let next = (within.end + within.len().min(RUN)).min(self.gradient.len());
         let (until, after) = self
             .residual
             .split_at_mut(within.end.min(self.residual.len()));
-        let ahead = [
-            &self.gradient[within.end..next],
-            after.get(..next - within.end).unwrap_or_default(),
-        ];
+        let next = PREFETCH_LEAD..PREFETCH_LEAD + within.len().min(RUN);
+        let ahead = [&self.gradient[within.end..], after].map(|after| {
+            let end = next.end.min(after.len());
+            after.get(next.start..end).unwrap_or_default()
+        });
         let residual = match until.get_mut(within.clone()) {
             Some(residual) if finite => residual,
             _ => {
@@ -225,6 +226,7 @@ fn remember_group(
             carry: group.carry,
             values,
             symbols,
+            ahead: group.ahead,
         };
         remembered.add(remember(group.simd, &given, residual));
     }

@@ -6,7 +6,7 @@ use super::uniform::round;
 use super::{Extra, Group, Parameters, usable};
 use crate::coding::Alphabet;
 use crate::norm::Scale;
-use crate::simd::{Simd, kernel};
+use crate::simd::{Simd, kernel, prefetch};
 
 /// l = ⌊v/(c·rms)⌉ and q(v) = gain · l, with gain = ⟨v, l⟩/⟨l, l⟩ the group's parameter, which
 /// minimises ‖v − q‖².
@@ -61,7 +61,8 @@ impl DeadZone {
             f32::from(self.levels)
         };
         let (values, symbols) = (&*group.values, &mut *group.symbols);
-        let sums = levels(simd, 1.0 / step, most, self.levels, values, symbols);
+        let ahead = group.ahead[0];
+        let sums = levels(simd, 1.0 / step, most, self.levels, ahead, values, symbols);
         let [products, squares] = sums;
         if squares == 0.0 {
             return Some([0.0, 0.0]);
@@ -96,13 +97,14 @@ fn levels(
     per_step: f32,
     most: f32,
     levels: u8,
+    ahead: &[f32],
     values: &[f32],
     symbols: &mut [u8],
 ) -> [f64; 2] {
     let mut sums = [0.0; 2];
     // In single precision as long as the sums are short.
     for (values, symbols) in values.chunks(1024).zip(symbols.chunks_mut(1024)) {
-        let part = levels_of_run(simd, per_step, most, levels, values, symbols);
+        let part = levels_of_run(simd, per_step, most, levels, ahead, values, symbols);
         sums[0] += f64::from(part[0]);
         sums[1] += f64::from(part[1]);
     }
@@ -114,6 +116,7 @@ kernel! {
         per_step: f32,
         most: f32,
         levels: u8,
+        ahead: &[f32],
         values: &[f32],
         symbols: &mut [u8],
     ) -> [f32; 2] {
@@ -131,7 +134,8 @@ kernel! {
         };
         let (chunks, rest) = values.as_chunks::<16>();
         let (symbol_chunks, symbol_rest) = symbols.as_chunks_mut::<16>();
-        for (values, symbols) in chunks.iter().zip(symbol_chunks) {
+        for (i, (values, symbols)) in chunks.iter().zip(symbol_chunks).enumerate() {
+            prefetch(ahead, 16 * i);
             for lane in 0..16 {
                 one(values[lane], &mut symbols[lane], &mut products[lane], &mut squares[lane]);
             }

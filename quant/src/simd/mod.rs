@@ -105,6 +105,10 @@ impl fmt::Display for Simd {
     }
 }
 
+/// Elements between those at work, a group of 512 or so, and the first that are asked for: memory takes longer
+/// than a group does.
+pub(crate) const PREFETCH_LEAD: usize = 256;
+
 /// Asks for the memory of an element that will be read soon, if there is one.
 #[inline(always)]
 #[allow(unsafe_code, reason = "a hint reads nothing and cannot fault")]

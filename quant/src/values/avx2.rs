@@ -5,24 +5,18 @@
 use std::arch::x86_64::*;
 
 use super::portable::{self, LANES};
-use super::{Remember, Sums, Table};
+use super::{Accumulate, Remember, Sums, Table};
 use crate::simd::avx2::{gather_floats, load_floats, store_floats, widen_bytes};
-use crate::simd::{Path, Simd};
+use crate::simd::{Path, Simd, prefetch};
 
-pub(super) fn accumulate(
-    simd: Simd,
-    alphabet: usize,
-    table: &Table,
-    symbols: &[u8],
-    target: &mut [f32],
-) {
+pub(super) fn accumulate(simd: Simd, given: &Accumulate<'_>, target: &mut [f32]) {
     assert_eq!(simd.path(), Path::Avx2, "what makes the calls below sound");
     // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     unsafe {
-        match alphabet {
-            0..=8 => accumulate_lanes::<8>(table, symbols, target),
-            9..=16 => accumulate_lanes::<16>(table, symbols, target),
-            _ => accumulate_lanes::<256>(table, symbols, target),
+        match given.alphabet {
+            0..=8 => accumulate_lanes::<8>(given, target),
+            9..=16 => accumulate_lanes::<16>(given, target),
+            _ => accumulate_lanes::<256>(given, target),
         }
     }
 }
@@ -31,10 +25,13 @@ pub(super) fn remember(simd: Simd, given: &Remember<'_>, residual: &mut [f32]) -
     assert_eq!(simd.path(), Path::Avx2, "what makes the calls below sound");
     // SAFETY: a `Simd` of this path exists only where the CPU has the instructions.
     unsafe {
-        match given.alphabet {
-            0..=8 => remember_lanes::<8>(given, residual),
-            9..=16 => remember_lanes::<16>(given, residual),
-            _ => remember_lanes::<256>(given, residual),
+        match (given.alphabet, given.carry != 0.0) {
+            (0..=8, false) => remember_lanes::<8, false>(given, residual),
+            (0..=8, true) => remember_lanes::<8, true>(given, residual),
+            (9..=16, false) => remember_lanes::<16, false>(given, residual),
+            (9..=16, true) => remember_lanes::<16, true>(given, residual),
+            (_, false) => remember_lanes::<256, false>(given, residual),
+            (_, true) => remember_lanes::<256, true>(given, residual),
         }
     }
 }
@@ -76,19 +73,23 @@ impl<'a, const N: usize> Lookup<'a, N> {
 }
 
 #[target_feature(enable = "avx2")]
-fn accumulate_lanes<const N: usize>(table: &Table, symbols: &[u8], target: &mut [f32]) {
-    let lookup = Lookup::<N>::new(table);
-    let (symbols, last_symbols) = symbols.as_chunks::<8>();
+fn accumulate_lanes<const N: usize>(given: &Accumulate<'_>, target: &mut [f32]) {
+    let lookup = Lookup::<N>::new(given.table);
+    let (symbols, last_symbols) = given.symbols.as_chunks::<8>();
     let (target, last) = target.as_chunks_mut::<8>();
-    for (symbols, target) in symbols.iter().zip(target) {
+    for (i, (symbols, target)) in symbols.iter().zip(target).enumerate() {
+        prefetch(given.ahead, 8 * i);
         let values = lookup.of(widen_bytes(symbols));
         store_floats(_mm256_add_ps(load_floats(target), values), target);
     }
-    portable::accumulate(table, last_symbols, last);
+    portable::accumulate(given.table, last_symbols, last);
 }
 
 #[target_feature(enable = "avx2")]
-fn remember_lanes<const N: usize>(given: &Remember<'_>, residual: &mut [f32]) -> Sums {
+fn remember_lanes<const N: usize, const CARRIES: bool>(
+    given: &Remember<'_>,
+    residual: &mut [f32],
+) -> Sums {
     let lookup = Lookup::<N>::new(given.table);
     let carry = _mm256_set1_ps(given.carry);
     // Sixteen lanes in two halves, as on every path.
@@ -96,20 +97,23 @@ fn remember_lanes<const N: usize>(given: &Remember<'_>, residual: &mut [f32]) ->
     let mut residuals = errors;
     let values = given.values.as_chunks::<16>().0;
     let symbols = given.symbols.as_chunks::<16>().0;
-    for ((v, symbols), h) in values
-        .iter()
-        .zip(symbols)
-        .zip(residual.as_chunks_mut::<16>().0)
-    {
+    let rows = values.iter().zip(symbols);
+    for (i, ((v, symbols), h)) in rows.zip(residual.as_chunks_mut::<16>().0).enumerate() {
+        prefetch(given.ahead[0], 16 * i);
+        prefetch(given.ahead[1], 16 * i);
         let v = v.as_chunks::<8>().0;
         let (symbols, h) = (symbols.as_chunks::<8>().0, h.as_chunks_mut::<8>().0);
         for half in 0..2 {
             let value = lookup.of(widen_bytes(&symbols[half]));
             let error = _mm256_sub_ps(load_floats(&v[half]), value);
-            let next = _mm256_add_ps(_mm256_mul_ps(carry, load_floats(&h[half])), error);
-            store_floats(next, &mut h[half]);
             errors[half] = _mm256_add_ps(errors[half], _mm256_mul_ps(error, error));
-            residuals[half] = _mm256_add_ps(residuals[half], _mm256_mul_ps(next, next));
+            if CARRIES {
+                let next = _mm256_add_ps(_mm256_mul_ps(carry, load_floats(&h[half])), error);
+                store_floats(next, &mut h[half]);
+                residuals[half] = _mm256_add_ps(residuals[half], _mm256_mul_ps(next, next));
+            } else {
+                store_floats(error, &mut h[half]);
+            }
         }
     }
     let mut lanes = [[0.0; LANES]; 2];
@@ -120,5 +124,5 @@ fn remember_lanes<const N: usize>(given: &Remember<'_>, residual: &mut [f32]) ->
     }
     let done = residual.len() / LANES * LANES;
     portable::remember_into(&mut lanes, given, done, residual);
-    portable::total(lanes)
+    portable::total(lanes, given.carry)
 }

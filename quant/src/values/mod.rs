@@ -36,22 +36,25 @@ pub(crate) struct Sums {
     pub(crate) residual: f32,
 }
 
-/// target += table\[symbol\] for each element; the weight is in the table already.
-///
-/// Symbols are below `alphabet`.
-pub(crate) fn accumulate(
-    simd: Simd,
-    alphabet: usize,
-    table: &Table,
-    symbols: &[u8],
-    target: &mut [f32],
-) {
+/// What [`accumulate`] reads.
+pub(crate) struct Accumulate<'a> {
+    /// Symbols are below.
+    pub(crate) alphabet: usize,
+    /// The weight is in it already.
+    pub(crate) table: &'a Table,
+    pub(crate) symbols: &'a [u8],
+    /// What follows the target, to be asked for from memory on the way.
+    pub(crate) ahead: &'a [f32],
+}
+
+/// target += table\[symbol\] for each element.
+pub(crate) fn accumulate(simd: Simd, given: &Accumulate<'_>, target: &mut [f32]) {
     match simd.path() {
-        Path::Portable => portable::accumulate(table, symbols, target),
+        Path::Portable => portable::accumulate(given.table, given.symbols, target),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx2 => avx2::accumulate(simd, alphabet, table, symbols, target),
+        Path::Avx2 => avx2::accumulate(simd, given, target),
         #[cfg(target_arch = "x86_64")]
-        Path::Avx512 => avx512::accumulate(simd, alphabet, table, symbols, target),
+        Path::Avx512 => avx512::accumulate(simd, given, target),
     }
 }
 
@@ -63,9 +66,12 @@ pub(crate) struct Remember<'a> {
     pub(crate) carry: f32,
     pub(crate) values: &'a [f32],
     pub(crate) symbols: &'a [u8],
+    /// Gradient and residual of what comes next, to be asked for from memory on the way.
+    pub(crate) ahead: [&'a [f32]; 2],
 }
 
-/// h ← carry · h + (v − table\[symbol\]) for each element, and the sums of squares.
+/// h ← carry · h + (v − table\[symbol\]) for each element, and the sums of squares. Without a carry h is not
+/// read.
 pub(crate) fn remember(simd: Simd, given: &Remember<'_>, residual: &mut [f32]) -> Sums {
     match simd.path() {
         Path::Portable => portable::remember(given, residual),

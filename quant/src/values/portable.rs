@@ -15,7 +15,7 @@ pub(super) fn accumulate(table: &Table, symbols: &[u8], target: &mut [f32]) {
 pub(super) fn remember(given: &Remember<'_>, residual: &mut [f32]) -> Sums {
     let mut lanes = [[0.0; LANES]; 2];
     remember_into(&mut lanes, given, 0, residual);
-    total(lanes)
+    total(lanes, given.carry)
 }
 
 /// Elements from `start` on, which is a multiple of [`LANES`].
@@ -29,16 +29,25 @@ pub(super) fn remember_into(
     let inputs = given.values.iter().zip(given.symbols);
     for (i, ((v, symbol), h)) in inputs.zip(residual).enumerate().skip(start) {
         let error = v - given.table.values[usize::from(*symbol)];
-        *h = given.carry * *h + error;
-        for (lanes, x) in lanes.iter_mut().zip([error, *h]) {
-            lanes[i % LANES] += x * x;
+        lanes[0][i % LANES] += error * error;
+        if given.carry == 0.0 {
+            *h = error;
+        } else {
+            *h = given.carry * *h + error;
+            lanes[1][i % LANES] += *h * *h;
         }
     }
 }
 
-pub(super) fn total([error, residual]: [[f32; LANES]; 2]) -> Sums {
+/// Where nothing is carried, h is the error.
+pub(super) fn total([errors, residuals]: [[f32; LANES]; 2], carry: f32) -> Sums {
+    let error = add_lanes(errors);
     Sums {
-        error: add_lanes(error),
-        residual: add_lanes(residual),
+        error,
+        residual: if carry == 0.0 {
+            error
+        } else {
+            add_lanes(residuals)
+        },
     }
 }

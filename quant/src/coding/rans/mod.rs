@@ -23,6 +23,7 @@ use super::digits;
 use super::varint;
 use crate::error::DecodeError;
 use crate::simd::{Path, Simd};
+use crate::values::count;
 use model::{BITS, ESCAPE, Histogram, Model, SLOTS};
 
 /// States begin, and after decoding end, here.
@@ -245,18 +246,23 @@ pub(super) fn decode(
             "the coder does not end where it began",
         ));
     }
-    put_back(escapes, alphabet, found)?;
+    put_back(simd, escapes, alphabet, found)?;
     digits::ungroup(simd, alphabet, found, symbols);
     Ok(())
 }
 
 /// Replaces each escape by the byte value it stands for.
-fn put_back(escapes: &[u8], alphabet: usize, found: &mut [u8]) -> Result<(), DecodeError> {
+fn put_back(
+    simd: Simd,
+    escapes: &[u8],
+    alphabet: usize,
+    found: &mut [u8],
+) -> Result<(), DecodeError> {
     let values = digits::values(alphabet);
     let mut escapes = escapes.iter();
-    // Whole vectors are looked at first: escapes are rare.
-    for run in found.chunks_mut(64) {
-        if run.iter().fold(0, |most, byte| most.max(*byte)) < ESCAPE as u8 {
+    // Runs are looked at as vectors first: escapes are rare.
+    for run in found.chunks_mut(256) {
+        if count(simd, ESCAPE as u8, run) == 0 {
             continue;
         }
         for byte in run.iter_mut().filter(|byte| usize::from(**byte) == ESCAPE) {
