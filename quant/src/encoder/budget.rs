@@ -19,8 +19,14 @@ use crate::stats::FrameStats;
 /// How often a choice for each tensor is corrected by what its frame took.
 const CORRECTIONS: u8 = 4;
 
-/// Fewer elements than this make frames whose sizes do not simply grow with the levels.
+/// Bytes by which the estimate of a short frame may be wrong.
+const INEXACT_BYTES: f64 = 300.0;
+
+/// Fewer elements than this make frames whose sizes do not simply grow with the levels, nor their errors fall.
 const NOISY: usize = 1 << 14;
+
+/// By how much the error of so few elements may be less than what is expected.
+const LUCK: f64 = 1.15;
 
 /// A frame that has been made.
 #[derive(Clone, Debug)]
@@ -178,8 +184,10 @@ impl Bucket<'_> {
         if survey.is_mixed() {
             self.try_mixed(&survey, allowed, trials, scratch, frame);
         }
-        // What one choice for all could at best have.
-        let hoped = survey.cost_of_same(survey.same(allowed * 1.03)).error;
+        // What one choice for all could at best have: estimates are right to a few percent and a few hundred
+        // bytes.
+        let hoped = survey.same(allowed * 1.03 + 8.0 * INEXACT_BYTES);
+        let hoped = survey.cost_of_same(hoped).error;
         let settled = |best: &Trial| best.bytes <= trials.limit && best.error < 0.9 * hoped;
         if !trials.best.as_ref().is_some_and(settled) {
             self.try_same(&survey, allowed, parts.len(), trials, scratch, frame);
@@ -256,9 +264,17 @@ impl Bucket<'_> {
                 index = index.saturating_sub(1);
             }
         }
-        // Of few elements a finer choice may take fewer bytes than a coarser one.
         if self.range.len() < NOISY {
-            for index in (fails..=most).skip(1).take(8) {
+            // A finer choice may take fewer bytes than a coarser one, and a coarser one may be luckier.
+            let lucky = |index: &u8| {
+                let expected = survey.cost_of_same(*index).error;
+                trials
+                    .best
+                    .as_ref()
+                    .is_some_and(|best| expected < LUCK * best.error)
+            };
+            let coarser: Vec<u8> = (0..fits.unwrap_or(0)).rev().take_while(lucky).collect();
+            for index in (fails..=most).skip(1).take(8).chain(coarser) {
                 trials.make(same(index), self, scratch, frame);
             }
         }
