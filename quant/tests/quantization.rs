@@ -167,6 +167,29 @@ fn groups_without_a_usable_scale_are_sent_as_zeros() {
     );
 }
 
+/// Casts know elements, not groups: the others of a bucket are sent and measured as ever.
+#[test]
+fn one_nan_costs_a_cast_one_element() {
+    for codec in ["fp32", "fp16", "bf16"] {
+        let mut values = gaussian(3, 5000);
+        let norm = norm_squared(&values) - f64::from(values[4321]).powi(2);
+        values[4321] = f32::NAN;
+        let mut encoder = Encoder::new(&spec(codec), &Layout::new([5000]), SEED);
+        let (frame, stats) = encode(&mut encoder, 0, &values);
+        let found = decode(&spec(codec), 0, &frame, 5000);
+        for (i, (q, v)) in found.iter().zip(&values).enumerate() {
+            let expected = if i == 4321 { 0.0 } else { *v };
+            assert!(
+                (q - expected).abs() <= 0.004 * expected.abs() + 1e-7,
+                "{codec} {i}"
+            );
+        }
+        assert_eq!(stats.nonfinite_groups, 1, "{codec}");
+        let ratio = stats.gradient_norm_squared / norm;
+        assert!((ratio - 1.0).abs() < 1e-5, "{codec}: {ratio}");
+    }
+}
+
 #[test]
 fn an_empty_tensor_is_a_frame_like_any_other() {
     for codec in CODECS {

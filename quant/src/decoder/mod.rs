@@ -130,7 +130,7 @@ impl Decoder {
         match self.spec.method() {
             CodecMethod::Cast(cast) => {
                 exactly(frame.len(), HEADER_BYTES + range.len() * cast.width())?;
-                if !cast.is_finite(body) {
+                if !cast.is_finite(self.simd, body) {
                     return Err(DecodeError::Number("an element that is not finite"));
                 }
                 cast.accumulate(self.simd, body, weight, target);

@@ -6,6 +6,7 @@ use crate::feedback::Gains;
 use crate::frame::Settings;
 use crate::lowrank::{Factors, Shape, accumulate, factorise};
 use crate::norm::sum_of_squares;
+use crate::simd::kernel;
 use crate::stats::FrameStats;
 
 impl Bucket<'_> {
@@ -82,39 +83,73 @@ impl Bucket<'_> {
         frame: &mut Vec<u8>,
     ) -> FrameStats {
         let simd = common.simd;
-        let whole = 0..self.gradient.len();
-        self.compensate(simd, gains, whole, self.gradient, &mut scratch.values);
-        let values = &mut scratch.values;
         let mut stats = FrameStats {
-            gradient_norm_squared: finite(sum_of_squares(simd, self.gradient)),
-            input_norm_squared: finite(sum_of_squares(simd, values)),
+            number_bytes: (self.gradient.len() * cast.width()) as u64,
             ..FrameStats::default()
         };
-        stats.nonfinite_groups = cast.encode(simd, values, frame);
-        stats.number_bytes = (values.len() * cast.width()) as u64;
         let carry = gains.beta - gains.alpha;
-        if stats.nonfinite_groups > 0 || !self.residual.is_empty() {
-            let mut residual = self.residual.iter_mut();
-            for error in values.iter_mut() {
-                let h = residual.next();
-                if !error.is_finite() {
-                    *error = 0.0;
-                } else if let Some(h) = h {
-                    *h = carry * *h + *error;
+        let mut bytes = [0; 4 * RUN];
+        for start in (0..self.gradient.len()).step_by(RUN) {
+            let within = start..(start + RUN).min(self.gradient.len());
+            let gradient = &self.gradient[within.clone()];
+            let values = &mut scratch.values;
+            let known = self.compensate(simd, gains, within.clone(), gradient, values);
+            if known.largest.is_finite() {
+                stats.gradient_norm_squared += known.gradient;
+                stats.input_norm_squared += known.input;
+            } else {
+                stats.gradient_norm_squared += sum_of_finite_squares(gradient);
+                stats.input_norm_squared += sum_of_finite_squares(values);
+            }
+            let bytes = &mut bytes[..cast.width() * values.len()];
+            let nonfinite = cast.encode(simd, values, bytes);
+            frame.extend_from_slice(bytes);
+            let residual = self.residual.get_mut(within).unwrap_or_default();
+            if nonfinite == 0 {
+                carry_on(simd, carry, values, residual);
+            } else {
+                stats.nonfinite_groups += nonfinite;
+                let mut residual = residual.iter_mut();
+                for error in values.iter_mut() {
+                    let h = residual.next();
+                    if !error.is_finite() {
+                        *error = 0.0;
+                    } else if let Some(h) = h {
+                        *h = kept(carry, *h, *error);
+                    }
                 }
             }
+            stats.error_squared += sum_of_squares(simd, values);
+            let residual = self.residual.get(start..start + values.len());
+            stats.residual_norm_squared += sum_of_squares(simd, residual.unwrap_or_default());
         }
-        keep_finite(self.residual);
-        stats.error_squared = sum_of_squares(simd, values);
-        stats.residual_norm_squared = sum_of_squares(simd, self.residual);
         stats
     }
 }
 
-/// Matrices with larger elements are sent as zeros, since their errors need not be finite. 2^125.
-const LARGEST: f32 = 4.253_53e37;
+/// Elements that are cast together: what is made of them stays near.
+const RUN: usize = 1024;
+
+/// What is kept of an element: a residual that outgrows the floats stays at their end.
+#[inline(always)]
+fn kept(carry: f32, h: f32, error: f32) -> f32 {
+    (carry * h + error).clamp(-f32::MAX, f32::MAX)
+}
+
+kernel! {
+    /// h ← carry · h + error.
+    fn carry_on(carry: f32, errors: &[f32], residual: &mut [f32]) {
+        for (h, error) in residual.iter_mut().zip(errors) {
+            *h = kept(carry, *h, *error);
+        }
+    }
+}
 
 /// Measures are numbers even where gradients are not.
-fn finite(value: f64) -> f64 {
-    if value.is_finite() { value } else { 0.0 }
+fn sum_of_finite_squares(values: &[f32]) -> f64 {
+    let finite = values.iter().filter(|value| value.is_finite());
+    finite.map(|value| f64::from(*value).powi(2)).sum()
 }
+
+/// Matrices with larger elements are sent as zeros, since their errors need not be finite. 2^125.
+const LARGEST: f32 = 4.253_53e37;
