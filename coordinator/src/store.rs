@@ -6,6 +6,7 @@
 //! | `views`, `members` | the history: a view, and its members by rank |
 //! | `steps` | a step, with the columns of `metrics.jsonl` |
 //! | `evaluations` | an evaluation, likewise |
+//! | `reasons` | what the coordinator did or waited for from then on, in words, as in its log; `step` steps were done |
 //!
 //! Views are durable before they are announced. A step's metrics survive the death of the process at
 //! once, and a power failure some time later. What is not finite is NULL.
@@ -36,7 +37,8 @@ const TABLES: &str = "
     CREATE TABLE members (
         view INTEGER NOT NULL, rank INTEGER NOT NULL, node INTEGER NOT NULL, address TEXT NOT NULL,
         PRIMARY KEY (view, rank)
-    );";
+    );
+    CREATE TABLE reasons (wall_seconds REAL NOT NULL, step INTEGER NOT NULL, reason TEXT NOT NULL);";
 
 /// The store of a run.
 #[derive(Debug)]
@@ -245,6 +247,21 @@ impl Store {
             }
             Ok(())
         })
+    }
+
+    /// Notes what the run does or waits for since so many seconds, when so many steps were done.
+    pub(crate) fn explain(
+        &mut self,
+        seconds: f64,
+        steps: Step,
+        reason: &str,
+    ) -> Result<(), CoordinatorError> {
+        let insert = "INSERT INTO reasons VALUES (?1, ?2, ?3)";
+        let inserted = self
+            .db
+            .prepare_cached(insert)
+            .and_then(|mut statement| statement.execute((seconds, signed(steps), reason)));
+        inserted.map(drop).map_err(|error| self.failed(error))
     }
 
     /// Forgets the metrics of `first_step` and what follows: these steps are made anew.

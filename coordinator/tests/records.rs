@@ -137,6 +137,23 @@ async fn metrics_have_a_line_a_step_and_evaluations_follow_their_steps() {
 }
 
 #[tokio::test]
+async fn what_the_run_waited_for_can_be_asked_afterwards() {
+    let (_, dir) = run(usual()).await;
+    let db = rusqlite::Connection::open(dir.path().join("run/run.sqlite")).expect("it is there");
+    let mut query = db
+        .prepare("SELECT step, reason FROM reasons ORDER BY rowid")
+        .expect("there is such a table");
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let rows: Vec<(i64, String)> = rows
+        .and_then(Iterator::collect)
+        .expect("it has such columns");
+    let step_of = |reason: &str| rows.iter().find(|row| row.1 == reason).map(|row| row.0);
+    assert_eq!(step_of("waiting for nodes: 0 of 2 have joined"), Some(0));
+    assert_eq!(step_of("view 1: 2 members train"), Some(0));
+    assert_eq!(step_of("1 of 2 members have finished"), Some(2), "{rows:?}");
+}
+
+#[tokio::test]
 async fn a_completed_run_leaves_its_files_and_nothing_half_written() {
     let (_, dir) = run(usual()).await;
     let dir = dir.path().join("run");

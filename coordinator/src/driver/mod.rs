@@ -270,6 +270,8 @@ impl Driver {
                     }
                     Command::Explain(reason) => {
                         tracing::info!("{reason}");
+                        let done = self.metrics.history.len() as Step;
+                        self.store.explain(self.metrics.elapsed(), done, &reason)?;
                         self.status.send_modify(|status| status.reason = reason);
                     }
                     Command::Conclude(outcome) => return Ok(Some(outcome)),
