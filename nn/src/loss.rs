@@ -47,17 +47,19 @@ pub(crate) fn cross_entropy(mut scores: ArrayViewMut2<'_, f32>, labels: &[u8]) -
     };
     for (mut row, label) in scores.axis_iter_mut(Axis(0)).zip(labels) {
         let label = usize::from(*label);
-        let (mut best, mut largest) = (0, f32::NEG_INFINITY);
+        // Nothing is predicted where no score is a number.
+        let (mut best, mut largest) = (None, f32::NEG_INFINITY);
         for (class, score) in row.iter().enumerate() {
             if *score > largest {
-                (best, largest) = (class, *score);
+                (best, largest) = (Some(class), *score);
             }
         }
-        let at_label = row[label] - largest;
+        // The difference of single precision may be too large for it.
+        let at_label = f64::from(row[label]) - f64::from(largest);
         row.mapv_inplace(|score| (score - largest).exp());
         let total: f32 = row.iter().sum();
-        loss.sum += f64::from(total.ln() - at_label);
-        loss.correct += u64::from(best == label);
+        loss.sum += f64::from(total.ln()) - at_label;
+        loss.correct += u64::from(best == Some(label));
         let share = 1.0 / (total * samples as f32);
         row.mapv_inplace(|exponential| exponential * share);
         row[label] -= 1.0 / samples as f32;
@@ -92,13 +94,16 @@ mod tests {
         let mut scores = array![[1e30, -1e30], [-3e38, 3e38]];
         let loss = cross_entropy(scores.view_mut(), &[0, 0]);
         assert_eq!(loss.correct, 1);
+        assert!((loss.sum / 6e38 - 1.0).abs() < 1e-6, "{}", loss.sum);
         assert!(scores.iter().all(|g| g.is_finite()));
     }
 
     #[test]
     fn a_score_that_is_not_a_number_shows_in_the_loss() {
-        let mut scores = array![[f32::NAN, 0.0]];
-        assert!(cross_entropy(scores.view_mut(), &[1]).sum.is_nan());
+        let mut scores = array![[f32::NAN, 0.0], [f32::NAN, f32::NAN]];
+        let loss = cross_entropy(scores.view_mut(), &[1, 0]);
+        assert!(loss.sum.is_nan());
+        assert_eq!(loss.correct, 1, "nothing is predicted without a number");
     }
     proptest! {
         #[test]

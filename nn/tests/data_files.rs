@@ -106,6 +106,30 @@ fn what_is_missing_is_named_with_its_origin() {
     assert!(error.contains("MNIST/raw"), "{error}");
 }
 
+#[test]
+fn files_of_different_folders_do_not_mix() {
+    let dir = TempDir::new().expect("there is room");
+    write_set(&dir.path().join("mnist"), true);
+    // Another data set's, of which only these are there; it would come first.
+    write_set(&dir.path().join("MNIST/raw"), true);
+    put(
+        &dir.path().join("MNIST/raw"),
+        TRAIN_IMAGES,
+        &images(7),
+        true,
+    );
+    let labels = dir.path().join(format!("mnist/{TRAIN_LABELS}.gz"));
+    fs::remove_file(labels).expect("it was written");
+    let error = load(&dir).expect_err("12 labels are not those of 7 images");
+    assert!(
+        error.contains("12 labels") && error.contains("7 images"),
+        "{error}"
+    );
+    fs::remove_dir_all(dir.path().join("MNIST")).expect("it was written");
+    let error = load(&dir).expect_err("a file is missing");
+    assert!(error.contains(&format!("no {TRAIN_LABELS}.gz")), "{error}");
+}
+
 /// Spoils one file and returns what is said about it.
 fn complaint(name: &str, bytes: &[u8]) -> String {
     let dir = TempDir::new().expect("there is room");

@@ -20,8 +20,8 @@ pub enum DataError {
     },
     /// A file is in none of the folders where it is looked for.
     #[error(
-        "{name}: no {file} (nor without .gz) in {searched}; {name} consists of {files}, which are at \
-         {origin}"
+        "{name}: no {file} (nor without .gz) in {searched}; {name} consists of {files}, all in one \
+         folder, which are at {origin}"
     )]
     Missing {
         /// The data set.

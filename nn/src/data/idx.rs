@@ -58,12 +58,13 @@ pub(super) fn load(source: &Source, dir: Option<&Path>) -> Result<Dataset, DataE
             origin: source.origin,
         });
     };
+    let [images, labels, test_images, test_labels] = find(source, dir)?;
     Ok(Dataset {
         name: source.name,
         features: (SIDE * SIDE) as usize,
         classes: usize::from(CLASSES),
-        train: split(source, dir, TRAIN)?,
-        test: split(source, dir, TEST)?,
+        train: split(source, images, labels)?,
+        test: split(source, test_images, test_labels)?,
     })
 }
 
@@ -75,9 +76,8 @@ fn files() -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-fn split(source: &Source, dir: &Path, names: [&str; 2]) -> Result<Split, DataError> {
-    let [images, labels] = names;
-    let mut images = Idx::open(find(source, dir, images)?)?;
+fn split(source: &Source, images: PathBuf, labels: PathBuf) -> Result<Split, DataError> {
+    let mut images = Idx::open(images)?;
     let count = images.header(IMAGES_MAGIC, "images")?;
     for what in ["rows", "columns"] {
         let side = images.number()?;
@@ -86,7 +86,7 @@ fn split(source: &Source, dir: &Path, names: [&str; 2]) -> Result<Split, DataErr
         }
     }
     let pixels = images.bytes(u64::from(count) * u64::from(SIDE * SIDE), "pixels")?;
-    let mut labels = Idx::open(find(source, dir, labels)?)?;
+    let mut labels = Idx::open(labels)?;
     let found = labels.header(LABELS_MAGIC, "labels")?;
     if found != count {
         let images = images.path.display();
@@ -106,29 +106,38 @@ fn split(source: &Source, dir: &Path, names: [&str; 2]) -> Result<Split, DataErr
     })
 }
 
-fn find(source: &Source, dir: &Path, file: &str) -> Result<PathBuf, DataError> {
-    let folders: Vec<PathBuf> = source
-        .folders
-        .iter()
-        .map(|folder| dir.join(folder))
-        .collect();
-    let candidates = folders
-        .iter()
-        .flat_map(|folder| [folder.join(format!("{file}.gz")), folder.join(file)]);
-    candidates
-        .into_iter()
-        .find(|path| path.is_file())
-        .ok_or_else(|| DataError::Missing {
-            name: source.name.to_string(),
-            file: format!("{file}.gz"),
-            searched: folders
-                .iter()
-                .map(|f| f.display().to_string())
-                .collect::<Vec<_>>()
-                .join(", "),
-            files: files(),
-            origin: source.origin,
-        })
+/// The four files, all in one folder: images of one data set must not meet the labels of another.
+fn find(source: &Source, dir: &Path) -> Result<[PathBuf; 4], DataError> {
+    let folders = source.folders.map(|folder| dir.join(folder));
+    let [a, b] = TRAIN;
+    let [c, d] = TEST;
+    let files = [a, b, c, d];
+    let found = folders
+        .each_ref()
+        .map(|folder| files.map(|file| place(folder, file)));
+    if let Some([Some(a), Some(b), Some(c), Some(d)]) =
+        found.iter().find(|found| found.iter().all(Option::is_some))
+    {
+        return Ok([a, b, c, d].map(Clone::clone));
+    }
+    // What is said is what is missing where most of them are, of equal folders the first.
+    let count = |found: &[Option<PathBuf>; 4]| found.iter().flatten().count();
+    let most = found.iter().rev().max_by_key(|found| count(found));
+    let missing = most.and_then(|found| found.iter().position(Option::is_none));
+    let searched = folders.map(|folder| folder.display().to_string());
+    Err(DataError::Missing {
+        name: source.name.to_string(),
+        file: format!("{}.gz", files[missing.unwrap_or(0)]),
+        searched: searched.join(", "),
+        files: self::files(),
+        origin: source.origin,
+    })
+}
+
+/// Where a folder has a file, compressed or not.
+fn place(folder: &Path, file: &str) -> Option<PathBuf> {
+    let places = [folder.join(format!("{file}.gz")), folder.join(file)];
+    places.into_iter().find(|path| path.is_file())
 }
 
 /// A file under way.
