@@ -5,6 +5,8 @@
 //! simulate --seed 17      [--faults 3] [--bug NAME]
 //! ```
 //!
+//! A bug can be planted where cargo builds with `--features planted`.
+//!
 //! Unless `--faults` is given, the first form simulates every other seed without faults and the rest
 //! with up to three; the second form simulates none.
 
@@ -14,7 +16,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ecq_cluster::sim::{Ended, Options, Violation, simulate, watch};
+use ecq_cluster::sim::{Bug, Ended, Options, Planted, Violation, simulate, watch};
 
 #[derive(Default)]
 struct Arguments {
@@ -60,7 +62,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
             "--first" => arguments.first = value.parse()?,
             "--seeds" => arguments.seeds = value.parse()?,
             "--faults" => arguments.faults = Some(value.parse()?),
-            "--bug" => arguments.options.bug = Some(value.parse()?),
+            "--bug" => arguments.options.planted = plant(value.parse()?)?,
             _ => return Err(format!("no option is called {word}").into()),
         }
     }
@@ -68,10 +70,20 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
     Ok(arguments)
 }
 
+#[cfg(feature = "planted")]
+fn plant(bug: Bug) -> Result<Planted, Box<dyn Error>> {
+    Ok(Planted::bug(bug))
+}
+
+#[cfg(not(feature = "planted"))]
+fn plant(bug: Bug) -> Result<Planted, Box<dyn Error>> {
+    Err(format!("{bug} can only be planted with cargo's --features planted").into())
+}
+
 /// One seed, event by event.
 fn show(seed: u64, options: Options) -> Result<(), Violation> {
     let report = watch(seed, options, &mut |time, what| {
-        println!("{time:6} ms  {what:?}")
+        println!("{time:6} ms  {what}")
     })?;
     println!("{report:?}");
     Ok(())
@@ -84,8 +96,8 @@ fn survey(arguments: &Arguments) -> Result<(), Violation> {
     let (mut events, mut elapsed, mut kept, mut dropped) = (0, 0, 0, 0);
     for seed in arguments.first..arguments.first + arguments.seeds {
         let faults = arguments.faults.unwrap_or(3 * (seed % 2));
-        let bug = arguments.options.bug;
-        let report = simulate(seed, Options { faults, bug })?;
+        let planted = arguments.options.planted;
+        let report = simulate(seed, Options { faults, planted })?;
         ends[report.ended as usize] += 1;
         events += report.events;
         elapsed += report.elapsed;

@@ -10,7 +10,7 @@ use crate::view::View;
 const STRIKES: u32 = 3;
 
 /// How often each link has broken since all replicas agreed for the last time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Links {
     strikes: BTreeMap<(NodeId, NodeId), u32>,
 }

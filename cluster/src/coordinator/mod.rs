@@ -21,7 +21,7 @@ use links::Links;
 use seats::Seats;
 use vote::{Tally, Vote};
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     /// Seats are filled and nodes prepare.
     Gathering,
@@ -39,7 +39,7 @@ enum Phase {
 }
 
 /// The coordinator's state machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Coordinator {
     config: RunConfig,
     version: String,

@@ -7,7 +7,7 @@ use crate::message::{Fingerprint, Kept, Refusal};
 use crate::view::{Member, View};
 
 /// A node that has been welcomed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seat {
     /// The rank it asked for.
     pub(crate) rank: Option<Rank>,
@@ -30,7 +30,7 @@ pub(crate) struct Seat {
 const OBSERVERS_MAX: u32 = 64;
 
 /// The seats of a run: as many as it has members.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Seats {
     capacity: u32,
     /// What is known of the run before any node of this process is ready.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::id::{Digest, Rank, Step};
 
 /// Digests that the members of a view have reported, by step.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Vote {
     open: BTreeMap<Step, BTreeMap<Rank, Digest>>,
 }

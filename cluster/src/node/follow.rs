@@ -7,7 +7,7 @@ use crate::id::{Digest, Rank, Step, ViewNumber};
 use crate::view::{Member, View};
 
 /// How far a node that follows a view has come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Follow {
     /// The member that is asked for the snapshot.
     donor: Rank,

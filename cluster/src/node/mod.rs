@@ -17,7 +17,7 @@ pub use interface::{Command, Ending, Event};
 use round::Round;
 pub use round::Verdict;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Phase {
     Greeting,
     Preparing,
@@ -33,7 +33,7 @@ enum Phase {
 }
 
 /// A view, and where the node stands in it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Place {
     view: View,
     round: Round,
@@ -52,7 +52,7 @@ struct Place {
 }
 
 /// A node's state machine.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Node {
     phase: Phase,
     id: NodeId,

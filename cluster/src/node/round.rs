@@ -28,7 +28,7 @@ pub enum Verdict {
 /// No member can be more than one step ahead of another: to send step *t* + 1 it must have applied
 /// step *t*, for which it needed ours. So two steps are all that a member sees in flight. Nobody
 /// waits for a node that only follows the view: it holds as many as it is behind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Round {
     view: ViewNumber,
     members: u32,

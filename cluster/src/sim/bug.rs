@@ -34,6 +34,31 @@ pub enum Bug {
     ForgetView,
 }
 
+/// The mistake that a simulation makes, if it makes one.
+///
+/// None can be made but in the tests of this crate and with its feature `planted`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planted(Option<Bug>);
+
+impl Planted {
+    /// This one.
+    #[cfg(any(test, feature = "planted"))]
+    pub fn bug(bug: Bug) -> Self {
+        Self(Some(bug))
+    }
+
+    /// How a command asks for it: of cargo, and of the simulator.
+    pub(super) fn words(self) -> (&'static str, String) {
+        self.0.map_or_else(Default::default, |bug| {
+            (" --features planted", format!(" --bug {bug}"))
+        })
+    }
+
+    pub(super) fn is(self, bug: Bug) -> bool {
+        cfg!(any(test, feature = "planted")) && self.0 == Some(bug)
+    }
+}
+
 impl Bug {
     /// All of them.
     pub const ALL: [Self; 13] = [

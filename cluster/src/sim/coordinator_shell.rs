@@ -10,7 +10,7 @@ use super::record::{Departure, Life};
 use super::timing::PERSIST;
 use super::world::{COORDINATOR, Happening, Input, World};
 
-impl World<'_> {
+impl World {
     pub(super) fn coordinator_event(&mut self, event: Event) {
         if let Event::Persisted(number) = event
             && let Some(i) = self.storing.iter().position(|view| view.number == number)
@@ -59,7 +59,7 @@ impl World<'_> {
         self.record.resumed = true;
         self.resumes = false;
         let stored = &self.record.durable;
-        let forgotten = usize::from(self.options.bug == Some(Bug::ForgetView));
+        let forgotten = usize::from(self.planted(Bug::ForgetView));
         let known = &stored[..stored.len().saturating_sub(forgotten)];
         let views = known.iter().map(|(_, view)| view.clone());
         let version = super::scenario::VERSION.to_owned();
@@ -88,7 +88,7 @@ impl World<'_> {
                     self.storing.push(view);
                     let stored = Input::Coordinator(persisted.clone());
                     self.later(COORDINATOR, &PERSIST, stored);
-                    if self.options.bug == Some(Bug::ActBeforeDurable) {
+                    if self.planted(Bug::ActBeforeDurable) {
                         self.tell_coordinator(persisted);
                     }
                 }

@@ -41,12 +41,10 @@ mod timing;
 mod wires;
 mod world;
 
-use std::fmt;
-
 use crate::coordinator::Outcome;
 use crate::id::Millis;
 
-pub use bug::{Bug, BugError};
+pub use bug::{Bug, BugError, Planted};
 use world::World;
 
 /// What is simulated.
@@ -55,7 +53,7 @@ pub struct Options {
     /// Up to so many faults strike a run, and at least one; 0 for none.
     pub faults: u64,
     /// A mistake in the simulated shells.
-    pub bug: Option<Bug>,
+    pub planted: Planted,
 }
 
 /// How a simulated run ended.
@@ -106,33 +104,40 @@ pub struct Violation {
 impl Violation {
     /// The command that simulates the same again and prints each event.
     pub fn command(&self) -> String {
-        let Options { faults, bug } = self.options;
-        let bug = bug.map_or_else(String::new, |bug| format!(" --bug {bug}"));
+        let Options { faults, planted } = self.options;
+        let (seed, (feature, bug)) = (self.seed, planted.words());
         format!(
-            "cargo run -p ecq-cluster --example simulate -- --seed {} --faults {faults}{bug}",
-            self.seed
+            "cargo run -p ecq-cluster{feature} --example simulate -- --seed {seed} --faults {faults}{bug}"
         )
     }
 }
 
 /// Simulates one run.
 pub fn simulate(seed: u64, options: Options) -> Result<Report, Violation> {
-    watch(seed, options, &mut |_, _| ())
+    run(World::new(seed, options), &mut |_, _| ())
 }
 
 /// Simulates one run and shows what happens, with its time.
 pub fn watch(
     seed: u64,
     options: Options,
-    watch: &mut dyn FnMut(Millis, &dyn fmt::Debug),
+    show: &mut dyn FnMut(Millis, &str),
 ) -> Result<Report, Violation> {
-    let mut world = World::new(seed, options, watch);
+    let mut world = World::new(seed, options);
+    world.shown = Some(Vec::new());
+    run(world, show)
+}
+
+fn run(mut world: World, show: &mut dyn FnMut(Millis, &str)) -> Result<Report, Violation> {
     loop {
         world.record.idle = !world.proceed();
         world.record.over = world.over();
+        for (time, what) in world.shown.iter_mut().flat_map(std::mem::take) {
+            show(time, &what);
+        }
         invariants::check(&world.record).map_err(|(invariant, text)| Violation {
-            seed,
-            options,
+            seed: world.seed,
+            options: world.options,
             time: world.record.now,
             invariant,
             text,
@@ -154,3 +159,6 @@ pub fn watch(
         }
     }
 }
+
+#[cfg(test)]
+mod planted_tests;

@@ -10,7 +10,7 @@ use super::record::Departure;
 use super::timing::DELAY;
 use super::world::{COORDINATOR, Input, World};
 
-impl World<'_> {
+impl World {
     /// Ends the connection `from` → `to`, and for a session the way back. Both ends hear of it;
     /// at the receiving end that comes behind what was sent before, if that is not lost.
     pub(super) fn hang_up(&mut self, from: NodeId, to: NodeId, lose: bool) {

@@ -22,7 +22,7 @@ pub(super) const FINGERPRINT: Fingerprint = Fingerprint {
     samples: 1,
 };
 
-impl World<'_> {
+impl World {
     pub(super) fn node_input(&mut self, node: NodeId, input: Input) {
         let Some(process) = self.processes.get_mut(&node) else {
             return;
@@ -57,10 +57,9 @@ impl World<'_> {
 
     /// Tells the machine; `frame` is what a [`Event::Frame`] speaks of.
     fn tell(&mut self, node: NodeId, event: Event, frame: Option<Frame>) {
-        let bug = self.options.bug;
         match event {
-            Event::Message(ToNode::Abort(_)) if bug == Some(Bug::LoseAbort) => return,
-            Event::PeerLost { .. } if bug == Some(Bug::IgnoreBrokenStreams) => return,
+            Event::Message(ToNode::Abort(_)) if self.planted(Bug::LoseAbort) => return,
+            Event::PeerLost { .. } if self.planted(Bug::IgnoreBrokenStreams) => return,
             _ => {}
         }
         let now = self.local(node);
@@ -115,12 +114,13 @@ impl World<'_> {
                 Command::Keep(_) => self.keep(node, frame),
                 Command::Drop(_, verdict) => {
                     self.dropped += 1;
-                    match (self.options.bug, verdict) {
-                        (Some(Bug::KeepDuplicates), Verdict::Duplicate)
-                        | (Some(Bug::MissingFence), Verdict::Foreign | Verdict::Unknown) => {
-                            self.keep(node, frame);
-                        }
-                        _ => {}
+                    let keep = match verdict {
+                        Verdict::Duplicate => self.planted(Bug::KeepDuplicates),
+                        Verdict::Foreign | Verdict::Unknown => self.planted(Bug::MissingFence),
+                        _ => false,
+                    };
+                    if keep {
+                        self.keep(node, frame);
                     }
                 }
                 Command::Apply {
@@ -274,7 +274,7 @@ impl World<'_> {
 
     /// Forwards what is held of a step.
     fn supply(&mut self, node: NodeId, step: Step, to: &[Member]) {
-        if self.options.bug == Some(Bug::LoseSupply) {
+        if self.planted(Bug::LoseSupply) {
             return;
         }
         let process = self.processes.get(&node);
@@ -320,7 +320,7 @@ impl World<'_> {
     }
 
     fn order(&mut self, node: NodeId, order: Order) {
-        let ahead = self.options.bug == Some(Bug::ComputeAhead);
+        let ahead = self.planted(Bug::ComputeAhead);
         let lane = usize::from(ahead && matches!(order, Order::Compute(_)));
         if let Some(process) = self.processes.get_mut(&node) {
             process.lanes[lane].push_back(order);
@@ -352,7 +352,7 @@ impl World<'_> {
         };
         let event = match process.lanes[lane].pop_front() {
             Some(Order::Enter(view)) => {
-                process.enter(node, view, self.options.bug);
+                process.enter(node, view, self.options.planted);
                 None
             }
             Some(Order::Adopt { next, mut replica }) => {
@@ -363,7 +363,7 @@ impl World<'_> {
                     digest,
                     at,
                 });
-                if self.options.bug == Some(Bug::WrongSnapshot) {
+                if self.options.planted.is(Bug::WrongSnapshot) {
                     replica.apply(next, &[]);
                 }
                 process.adopt(next, replica);
@@ -381,8 +381,8 @@ impl World<'_> {
                 digest,
                 frames,
             }) => {
-                if !(self.options.bug == Some(Bug::LoseApply) && step == 1) {
-                    let frames = process.apply(step, frames, self.options.bug);
+                if !(self.options.planted.is(Bug::LoseApply) && step == 1) {
+                    let frames = process.apply(step, frames, self.options.planted);
                     let digest = process.replica().digest();
                     let applied = Applied {
                         node,

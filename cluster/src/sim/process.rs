@@ -7,7 +7,7 @@ use crate::message::FrameKey;
 use crate::node::Node;
 use crate::view::View;
 
-use super::bug::Bug;
+use super::bug::{Bug, Planted};
 use super::replica::{Frame, Replica};
 use super::scenario::Launch;
 use super::world::Input;
@@ -44,7 +44,7 @@ pub(super) struct Wanted {
     pub(super) at_least: Step,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Process {
     pub(super) launch: Launch,
     pub(super) machine: Node,
@@ -114,8 +114,8 @@ impl Process {
         self.own.clear();
     }
 
-    pub(super) fn enter(&mut self, node: NodeId, view: View, bug: Option<Bug>) {
-        if bug != Some(Bug::KeepVoid) {
+    pub(super) fn enter(&mut self, node: NodeId, view: View, planted: Planted) {
+        if !planted.is(Bug::KeepVoid) {
             self.own.retain(|frame| frame.key.step < view.first_step);
         }
         self.observers
@@ -157,15 +157,15 @@ impl Process {
         &mut self,
         step: Step,
         mut frames: Vec<Frame>,
-        bug: Option<Bug>,
+        planted: Planted,
     ) -> Vec<Frame> {
         let own = self.own.iter().filter(|frame| frame.key.step == step);
         frames.extend(own);
-        if bug != Some(Bug::ArrivalOrder) {
+        if !planted.is(Bug::ArrivalOrder) {
             frames.sort_by_key(|frame| frame.key);
         }
         self.replica.apply(step, &frames);
-        if bug == Some(Bug::OddRounding) && self.launch.pace > 1 {
+        if planted.is(Bug::OddRounding) && self.launch.pace > 1 {
             self.replica.apply(step, &[]);
         }
         self.next = step + 1;

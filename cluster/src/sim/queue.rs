@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::id::Millis;
 
 /// Happenings by time; those of the same millisecond keep the order in which they were planned.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Queue<T> {
     planned: BTreeMap<(Millis, u64), T>,
     count: u64,

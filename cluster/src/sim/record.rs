@@ -73,7 +73,7 @@ impl Life {
 }
 
 /// The whole history of a simulation, from which the invariants are judged.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Record {
     pub(super) now: Millis,
     /// Steps of the run.

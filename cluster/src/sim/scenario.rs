@@ -34,7 +34,7 @@ impl Launch {
 }
 
 /// A run and everything that will disturb it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Scenario {
     pub(super) config: RunConfig,
     pub(super) steps: Step,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::id::{Millis, NodeId};
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Wire {
     open: bool,
     /// When the last message sent arrives.
@@ -22,7 +22,7 @@ pub(super) struct Ticket {
 }
 
 /// All connections, one direction each, by their ends.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Wires(BTreeMap<(NodeId, NodeId), Wire>);
 
 impl Wires {

@@ -10,6 +10,7 @@ use crate::node::{self, Node};
 use crate::view::View;
 
 use super::Options;
+use super::bug::Bug;
 use super::clock::Clock;
 use super::fault::Fault;
 use super::process::{Process, Wanted};
@@ -60,7 +61,7 @@ pub(super) enum Happening {
 }
 
 /// What belongs to a process whatever it runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Site {
     pub(super) clock: Clock,
     /// When it wakes up by itself.
@@ -79,13 +80,12 @@ impl Site {
     }
 }
 
-/// Is shown what happens, as it happens.
-pub(super) type Watch<'a> = &'a mut dyn FnMut(Millis, &dyn fmt::Debug);
-
 /// A cluster, its network and whoever disturbs it.
 ///
 /// This file moves time on; `network`, `coordinator_shell` and `node_shell` say what happens then.
-pub(super) struct World<'a> {
+#[derive(Clone, Debug)]
+pub(super) struct World {
+    pub(super) seed: u64,
     pub(super) scenario: Scenario,
     pub(super) options: Options,
     pub(super) random: SplitMix64,
@@ -99,14 +99,15 @@ pub(super) struct World<'a> {
     pub(super) storing: Vec<View>,
     pub(super) processes: BTreeMap<NodeId, Process>,
     pub(super) record: Record,
-    pub(super) watch: Watch<'a>,
+    /// What happened since somebody looked, if anybody does.
+    pub(super) shown: Option<Vec<(Millis, String)>>,
     pub(super) events: u64,
     pub(super) kept: u64,
     pub(super) dropped: u64,
 }
 
-impl<'a> World<'a> {
-    pub(super) fn new(seed: u64, options: Options, watch: Watch<'a>) -> Self {
+impl World {
+    pub(super) fn new(seed: u64, options: Options) -> Self {
         let mut random = SplitMix64::new(seed);
         let scenario = Scenario::draw(&mut random, options.faults);
         let mut queue = Queue::new();
@@ -129,13 +130,14 @@ impl<'a> World<'a> {
             events: 0,
             kept: 0,
             dropped: 0,
+            seed,
             scenario,
             options,
             random,
             queue,
             coordinator,
             resumes: false,
-            watch,
+            shown: None,
         }
     }
 
@@ -171,12 +173,18 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn show(&mut self, what: &dyn fmt::Debug) {
-        (self.watch)(self.record.now, what);
+        if let Some(shown) = &mut self.shown {
+            shown.push((self.record.now, format!("{what:?}")));
+        }
     }
 
     /// What the clock at a site shows.
     pub(super) fn local(&self, site: NodeId) -> Millis {
         self.sites[site as usize].clock.shows(self.record.now)
+    }
+
+    pub(super) fn planted(&self, bug: Bug) -> bool {
+        self.options.planted.is(bug)
     }
 
     pub(super) fn draw(&mut self, range: &RangeInclusive<Millis>) -> Millis {
