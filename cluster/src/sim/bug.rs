@@ -26,6 +26,8 @@ pub enum Bug {
     IgnoreBrokenStreams,
     /// A contribution that the change of view made void is applied all the same.
     KeepVoid,
+    /// The residual is not what it was before a contribution that the change of view made void.
+    KeepResidual,
     /// What a member lacks when the view changes is not forwarded to it.
     LoseSupply,
     /// A snapshot is not what it says.
@@ -61,7 +63,7 @@ impl Planted {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ActBeforeDurable,
         Self::MissingFence,
         Self::ArrivalOrder,
@@ -72,6 +74,7 @@ impl Bug {
         Self::LoseAbort,
         Self::IgnoreBrokenStreams,
         Self::KeepVoid,
+        Self::KeepResidual,
         Self::LoseSupply,
         Self::WrongSnapshot,
         Self::ForgetView,
@@ -87,6 +90,7 @@ impl Bug {
             Self::LoseApply => "steps",
             Self::OddRounding | Self::WrongSnapshot => "agreement",
             Self::ComputeAhead => "ahead",
+            Self::KeepResidual => "mass",
             Self::LoseAbort | Self::IgnoreBrokenStreams | Self::LoseSupply => "ending",
         }
     }
@@ -105,6 +109,7 @@ impl fmt::Display for Bug {
             Self::LoseAbort => "lose-abort",
             Self::IgnoreBrokenStreams => "ignore-broken-streams",
             Self::KeepVoid => "keep-void",
+            Self::KeepResidual => "keep-residual",
             Self::LoseSupply => "lose-supply",
             Self::WrongSnapshot => "wrong-snapshot",
             Self::ForgetView => "forget-view",

@@ -29,6 +29,7 @@ mod clock;
 mod coordinator_shell;
 mod fault;
 mod invariants;
+mod ledger;
 mod network;
 mod node_shell;
 mod process;

@@ -352,7 +352,10 @@ impl World {
         };
         let event = match process.lanes[lane].pop_front() {
             Some(Order::Enter(view)) => {
+                let first = view.clone();
                 process.enter(node, view, self.options.planted);
+                let ledger = &mut self.record.ledger;
+                ledger.take_back(node, &first, process.residual());
                 None
             }
             Some(Order::Adopt { next, mut replica }) => {
@@ -371,7 +374,9 @@ impl World {
             }
             Some(Order::Compute(step)) => {
                 let view = process.seat.as_ref().map_or(0, |(view, _)| view.number);
-                let frames = process.compute(node, step, self.scenario.buckets);
+                let (frames, computed) = process.compute(node, step, self.scenario.buckets);
+                let (ledger, residual) = (&mut self.record.ledger, process.residual());
+                ledger.contribute(node, computed, frames.clone(), residual);
                 self.broadcast(node, &frames);
                 Some(Event::Contributed { view, step })
             }

@@ -8,6 +8,7 @@ use crate::node::Node;
 use crate::view::View;
 
 use super::bug::{Bug, Planted};
+use super::ledger::Mass;
 use super::replica::{Frame, Replica};
 use super::scenario::Launch;
 use super::world::Input;
@@ -64,7 +65,14 @@ pub(super) struct Process {
     kept: Vec<Frame>,
     own: Vec<Frame>,
     replica: Replica,
+    /// What was computed and not sent, by bucket.
+    residual: Vec<Mass>,
+    /// The last step that was computed, and the residual before it.
+    before: Option<(Step, Vec<Mass>)>,
 }
+
+/// What a quantizer keeps of a gradient. The rest is the residual.
+const QUANTIZED: Mass = !0 << 32;
 
 impl Process {
     pub(super) fn new(launch: Launch, machine: Node) -> Self {
@@ -81,6 +89,8 @@ impl Process {
             kept: Vec::new(),
             own: Vec::new(),
             replica: Replica::new(0),
+            residual: Vec::new(),
+            before: None,
         }
     }
 
@@ -118,6 +128,10 @@ impl Process {
         if !planted.is(Bug::KeepVoid) {
             self.own.retain(|frame| frame.key.step < view.first_step);
         }
+        let void = self.before.take_if(|(step, _)| *step >= view.first_step);
+        if let Some((_, residual)) = void.filter(|_| !planted.is(Bug::KeepResidual)) {
+            self.residual = residual;
+        }
         self.observers
             .retain(|(observer, _)| view.rank_of(*observer).is_none());
         self.seat = view.rank_of(node).map(|rank| (view, rank));
@@ -127,12 +141,22 @@ impl Process {
         (self.next, self.replica) = (next, replica);
     }
 
-    /// The own contribution to `step`, which is kept until the one after it is applied.
-    pub(super) fn compute(&mut self, node: NodeId, step: Step, buckets: u32) -> Vec<Frame> {
+    /// The residual, summed over buckets.
+    pub(super) fn residual(&self) -> Mass {
+        self.residual.iter().copied().fold(0, Mass::wrapping_add)
+    }
+
+    /// The own contribution to `step`, which is kept until the one after it is applied, and what was
+    /// computed for it.
+    pub(super) fn compute(&mut self, node: NodeId, step: Step, buckets: u32) -> (Vec<Frame>, Mass) {
         let Some((view, rank)) = &self.seat else {
-            return Vec::new(); // Invariant: steps are computed in views.
+            return Default::default(); // Invariant: steps are computed in views.
         };
-        let frame = |bucket| {
+        self.residual.resize(buckets as usize, 0);
+        self.before = Some((step, self.residual.clone()));
+        let mut computed: Mass = 0;
+        let residuals = (0..).zip(&mut self.residual);
+        let frame = |(bucket, residual): (u32, &mut Mass)| {
             let key = FrameKey {
                 view: view.number,
                 step,
@@ -140,16 +164,19 @@ impl Process {
                 bucket,
             };
             let gradient = self.replica.gradient(key);
+            computed = computed.wrapping_add(gradient);
+            let input = gradient.wrapping_add(*residual);
+            *residual = input & !QUANTIZED;
             Frame {
                 key,
                 origin: node,
-                gradient,
+                gradient: input & QUANTIZED,
             }
         };
-        let frames: Vec<Frame> = (0..buckets).map(frame).collect();
+        let frames: Vec<Frame> = residuals.map(frame).collect();
         self.own.retain(|frame| frame.key.step + 1 >= step);
         self.own.extend(&frames);
-        frames
+        (frames, computed)
     }
 
     /// Applies a step; returns what was summed, in order.

@@ -7,6 +7,7 @@ use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
 use crate::node::Ending;
 use crate::view::View;
 
+use super::ledger::Ledger;
 use super::replica::Frame;
 
 /// A step that a node has applied.
@@ -94,6 +95,7 @@ pub(super) struct Record {
     pub(super) installed: Vec<(NodeId, View)>,
     pub(super) applied: Vec<Applied>,
     pub(super) fetched: Vec<Fetched>,
+    pub(super) ledger: Ledger,
     /// Nodes that a fault has struck.
     pub(super) struck: BTreeSet<NodeId>,
     /// Whether somebody ended the run.
@@ -122,6 +124,7 @@ impl Record {
             installed: Vec::new(),
             applied: Vec::new(),
             fetched: Vec::new(),
+            ledger: Ledger::default(),
             struck: BTreeSet::new(),
             stopped: false,
             coordinator: Life::new(0),
@@ -185,5 +188,6 @@ impl Record {
     /// Everything up to here has been judged.
     pub(super) fn settle(&mut self) {
         self.judged = (self.installed.len(), self.applied.len());
+        self.ledger.settle();
     }
 }

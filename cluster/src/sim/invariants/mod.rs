@@ -5,6 +5,7 @@ mod ahead;
 mod ending;
 mod fencing;
 mod history;
+mod mass;
 mod order;
 mod steps;
 
@@ -15,13 +16,14 @@ type Check = fn(&Record) -> Result<(), String>;
 
 /// All invariants with their names. Where one mistake breaks several, the first is reported: causes
 /// stand before their consequences.
-const ALL: [(&str, Check); 7] = [
+const ALL: [(&str, Check); 8] = [
     ("history", history::check),
     ("fencing", fencing::check),
     ("order", order::check),
     ("steps", steps::check),
     ("agreement", agreement::check),
     ("ahead", ahead::check),
+    ("mass", mass::check),
     ("ending", ending::check),
 ];
 
