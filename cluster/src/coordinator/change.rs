@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{NodeId, Step};
+use crate::id::{Millis, NodeId, Step};
 use crate::view::View;
 
 /// A change under way.
@@ -20,6 +20,8 @@ pub(crate) struct Change {
     stand: Vec<(NodeId, Option<Step>)>,
     /// How many of them were members.
     members: usize,
+    /// Since when those who have not answered are waited for.
+    since: Millis,
 }
 
 /// What the answers amount to.
@@ -35,8 +37,9 @@ pub(crate) struct Decision {
 }
 
 impl Change {
-    /// Asks the members of `old` that satisfy `present`, and `followers`.
+    /// Asks the members of `old` that satisfy `present`, and `followers`, at `now`.
     pub(crate) fn new(
+        now: Millis,
         old: &View,
         present: impl Fn(NodeId) -> bool,
         followers: impl Iterator<Item = NodeId>,
@@ -48,17 +51,32 @@ impl Change {
             .collect();
         let members = stand.len();
         stand.extend(followers.map(|node| (node, None)));
-        Self { stand, members }
+        Self {
+            stand,
+            members,
+            since: now,
+        }
     }
 
     /// A change in which it is known that all stand at `step`.
     pub(crate) fn at(view: &View, step: Step) -> Self {
-        let mut change = Self::new(view, |_| true, std::iter::empty());
+        let mut change = Self::new(0, view, |_| true, std::iter::empty());
         change
             .stand
             .iter_mut()
             .for_each(|(_, next)| *next = Some(step));
         change
+    }
+
+    /// Waits anew for those who have not answered: they could not.
+    pub(crate) fn forgive(&mut self, now: Millis) {
+        self.since = now;
+    }
+
+    /// When whoever has not answered is lost, even if it is heard: nobody goes on without it.
+    pub(crate) fn deadline(&self, lease: Millis) -> Option<Millis> {
+        let waits = self.stand.iter().any(|(_, next)| next.is_none());
+        waits.then(|| self.since.saturating_add(lease))
     }
 
     /// Who was asked and is still there.

@@ -17,7 +17,7 @@ fn view(number: u64, first_step: Step, consumed: u64, nodes: &[NodeId]) -> View 
 fn answered(answers: &[(NodeId, Step)], followers: &[(NodeId, Step)]) -> Change {
     let nodes: Vec<NodeId> = answers.iter().map(|(node, _)| *node).collect();
     let old = view(1, 0, 0, &nodes);
-    let mut change = Change::new(&old, |_| true, followers.iter().map(|(node, _)| *node));
+    let mut change = Change::new(0, &old, |_| true, followers.iter().map(|(node, _)| *node));
     for (node, next) in answers.iter().chain(followers) {
         assert_eq!(change.decide(), None, "not all have answered");
         change.answer(*node, *next);
@@ -39,6 +39,7 @@ fn the_next_view_begins_after_what_anybody_has_applied() {
 #[test]
 fn who_is_lost_is_not_waited_for() {
     let mut change = Change::new(
+        0,
         &view(1, 0, 0, &[1, 2, 3]),
         |node| node != 3,
         [9].into_iter(),

@@ -130,7 +130,7 @@ impl Coordinator {
         let may_train = |node: &NodeId| self.may_train(*node, view.number);
         let followers = self.seats.waiting(view).into_iter().filter(may_train);
         let present = |node| self.seats.get(node).is_some();
-        let change = Change::new(view, present, followers);
+        let change = Change::new(self.awake, view, present, followers);
         for to in change.asked() {
             let view = view.number;
             let message = ToNode::Freeze { view };

@@ -76,6 +76,50 @@ fn a_coordinator_that_was_frozen_itself_blames_nobody() {
     assert_eq!(bench.machine.deadline(), Some(5250));
 }
 
+/// Its heartbeats arrive, but what it is asked does not, or not what it answers.
+#[test]
+fn a_member_that_is_heard_but_never_stands_still_is_left_out_within_the_lease() {
+    let (mut bench, _) = Bench::training(3);
+    bench.handle(Event::Disconnected(10));
+    assert!(bench.says(11, frozen(1, 4)).is_empty());
+    for now in [250, 500, 750] {
+        bench.now = now;
+        bench.says(11, ToCoordinator::Heartbeat);
+        assert!(bench.says(12, ToCoordinator::Heartbeat).is_empty());
+    }
+    assert_eq!(bench.machine.deadline(), Some(1000));
+    bench.now = 1000;
+    let commands = bench.handle(Event::Tick);
+    let text = "rank 2 is lost: it did not stand still for the next view within 1.0 s";
+    let excluded = ToNode::Excluded(Failure::MemberLost(text.into()));
+    assert_eq!(commands[0], send(12, excluded));
+    assert_eq!(nodes(stored(&commands[1..])), [11]);
+}
+
+/// The last member and an observer fall silent together.
+#[test]
+fn whoever_falls_silent_with_the_last_member_hears_of_the_end_and_nothing_more() {
+    let (mut bench, _) = Bench::training(1);
+    let ToCoordinator::Hello(said) = hello(None) else {
+        panic!("it is one");
+    };
+    let observes = Hello {
+        observe: true,
+        ..said
+    };
+    bench.says(11, ToCoordinator::Hello(observes));
+    for now in [250, 500, 750] {
+        bench.now = now;
+        assert!(bench.handle(Event::Tick).is_empty());
+    }
+    bench.now = 1000;
+    let commands = bench.handle(Event::Tick);
+    assert!(
+        matches!(commands.last(), Some(Command::Conclude(_))),
+        "{commands:?}"
+    );
+}
+
 #[test]
 fn whoever_is_lost_during_a_change_is_left_out_of_it() {
     let (mut bench, _) = Bench::training(4);

@@ -93,6 +93,11 @@ impl Coordinator {
         }
         let lease = self.config.lease();
         let first = self.seats.deadline(lease)?;
+        let answers = match &self.phase {
+            Phase::Changing(_, change) => change.deadline(lease),
+            _ => None,
+        };
+        let first = answers.map_or(first, |answers| answers.min(first));
         Some(first.min(self.awake.saturating_add(lease / 4)))
     }
 
@@ -105,6 +110,9 @@ impl Coordinator {
         // said meanwhile is still to be heard.
         if now > self.awake.saturating_add(self.config.lease() / 2) {
             self.seats.forgive(now);
+            if let Phase::Changing(_, change) = &mut self.phase {
+                change.forgive(now);
+            }
         }
         self.awake = now;
         match event {
@@ -370,10 +378,27 @@ impl Coordinator {
             ));
             self.exclude(node, failure, out);
         }
+        let Phase::Changing(_, change) = &self.phase else {
+            return;
+        };
+        if change.deadline(lease).is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        for node in change.missing() {
+            let failure = Failure::MemberLost(format!(
+                "{} is lost: it did not stand still for the next view within {:.1} s",
+                self.name(node),
+                lease as f64 / 1e3
+            ));
+            self.exclude(node, failure, out);
+        }
     }
 
     /// Leaves a node out that may be alive: it may come back as a new one.
     fn exclude(&mut self, node: NodeId, failure: Failure, out: &mut Vec<Command>) {
+        if matches!(self.phase, Phase::Over) {
+            return; // It was the last member that went before.
+        }
         if self.seats.get(node).is_some() {
             let message = ToNode::Excluded(failure.clone());
             out.push(Command::Send { to: node, message });

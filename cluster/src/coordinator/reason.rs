@@ -78,7 +78,8 @@ impl Coordinator {
         if self.awake < heard.saturating_add(lease / 4) {
             return None;
         }
-        let left = heard.saturating_add(lease).saturating_sub(self.awake);
+        let deadline = change.deadline(lease)?.min(heard.saturating_add(lease));
+        let left = deadline.saturating_sub(self.awake);
         let names: Vec<String> = missing.iter().map(|node| self.name(*node)).collect();
         Some(format!(
             "{}, {:.1} s left",

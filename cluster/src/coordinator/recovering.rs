@@ -73,7 +73,7 @@ impl Coordinator {
             return self.lose(from, failure, out);
         };
         (seat.absent, seat.heard) = (false, now);
-        match &self.phase {
+        match &mut self.phase {
             Phase::Training(last) if last.number == view && !frozen => {
                 let last = last.clone();
                 for node in self.seats.waiting(&last) {
@@ -81,7 +81,8 @@ impl Coordinator {
                 }
             }
             Phase::Training(_) => self.change(out),
-            Phase::Changing(last, _) => {
+            Phase::Changing(last, change) => {
+                change.forgive(now);
                 let view = last.number;
                 let message = ToNode::Freeze { view };
                 out.push(Command::Send { to: from, message });

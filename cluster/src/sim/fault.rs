@@ -2,6 +2,7 @@
 
 use crate::id::Millis;
 
+use super::partition::Partition;
 use super::random::SplitMix64;
 use super::timing::{AWAY, FREEZE};
 
@@ -24,12 +25,16 @@ pub(super) enum Fault {
     Stop,
     /// The coordinator's process dies, and may be started again after a while.
     CrashCoordinator { back: Option<Millis> },
+    /// The network falls apart.
+    Partition(Partition),
+    /// A machine's clock jumps ahead, as after a migration: that of a node or of the coordinator.
+    ClockJump { victim: u64, ahead: Millis },
 }
 
 impl Fault {
     pub(super) fn draw(random: &mut SplitMix64) -> Self {
         let victim = random.next();
-        match random.within(&(0..=15)) {
+        match random.within(&(0..=20)) {
             0..=2 => Self::Crash {
                 victim,
                 silent: false,
@@ -52,6 +57,11 @@ impl Fault {
             },
             13 => Self::Leave { victim },
             14 => Self::Stop,
+            15..=18 => Self::Partition(Partition::draw(random)),
+            19 => Self::ClockJump {
+                victim,
+                ahead: random.within(&FREEZE),
+            },
             _ => Self::CrashCoordinator {
                 back: (!random.one_in(4)).then(|| random.within(&AWAY)),
             },

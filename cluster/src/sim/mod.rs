@@ -32,6 +32,7 @@ mod invariants;
 mod ledger;
 mod network;
 mod node_shell;
+mod partition;
 mod process;
 mod queue;
 mod random;

@@ -1,14 +1,15 @@
 //! Connections that break, and who hears of it.
 
 use crate::coordinator;
-use crate::id::NodeId;
+use crate::id::{Millis, NodeId};
 use crate::message::Failure;
 use crate::node;
 
 use super::fault::Fault;
+use super::partition::Partition;
 use super::record::Departure;
 use super::timing::DELAY;
-use super::world::{COORDINATOR, Input, World};
+use super::world::{COORDINATOR, Happening, Input, World};
 
 impl World {
     /// Ends the connection `from` → `to`, and for a session the way back. Both ends hear of it;
@@ -50,8 +51,55 @@ impl World {
         Input::Node(node::Event::PeerLost { view, rank, reason })
     }
 
+    /// The time from which on messages get through.
+    pub(super) fn passable(&self, from: NodeId, to: NodeId) -> Millis {
+        let now = self.record.now;
+        let holds = self.partitions.iter().filter(|it| it.holds(from, to));
+        holds.map(|it| it.until).fold(now, Millis::max)
+    }
+
+    /// Whether a connection can be opened: messages get through both ways.
+    pub(super) fn reachable(&self, one: NodeId, other: NodeId) -> bool {
+        let now = self.record.now;
+        self.passable(one, other) == now && self.passable(other, one) == now
+    }
+
+    /// Lets both ends give up their connections across a partition that lasts.
+    pub(super) fn sever(&mut self, partition: &Partition) {
+        for (from, to) in self.wires.all() {
+            if !partition.parts(from, to) {
+                continue;
+            }
+            self.wires.lose(from, to);
+            self.wires.close(from, to);
+            // Of the two wires of a session, each brings the news to its end.
+            let session = from == COORDINATOR || to == COORDINATOR;
+            for (site, other) in [(from, to), (to, from)] {
+                if site == to || !session {
+                    let notice = self.notice(site, other, from);
+                    self.later(site, &DELAY, notice);
+                }
+            }
+        }
+    }
+
+    fn part(&mut self, mut partition: Partition) {
+        let now = self.record.now;
+        partition.until = now + partition.lasts;
+        let nodes = 1..=self.record.nodes.len() as NodeId;
+        self.record.struck.extend(nodes);
+        self.record.disturb(partition.until);
+        self.record.apart = self.record.apart.max(partition.until);
+        if let Some(time) = partition.noticed.filter(|time| *time < partition.lasts) {
+            self.queue
+                .plan(now + time, Happening::Sever(partition.clone()));
+        }
+        self.partitions.push(partition);
+    }
+
     pub(super) fn strike(&mut self, fault: Fault) {
         self.show(&fault);
+        self.record.disturb(self.record.now);
         match fault {
             Fault::Crash { victim, silent } => {
                 if let Some(node) = self.pick(victim) {
@@ -90,6 +138,15 @@ impl World {
                 if let Some(node) = self.pick(victim) {
                     let failure = Failure::Stopped("told to stop".to_owned());
                     self.later(node, &(0..=0), Input::Node(node::Event::Failed(failure)));
+                }
+            }
+            Fault::Partition(partition) => self.part(partition),
+            Fault::ClockJump { victim, ahead } => {
+                let site = victim as usize % self.sites.len();
+                self.sites[site].clock.jump(ahead);
+                if site == COORDINATOR as usize {
+                    // It takes that for its own absence, and gives everybody time.
+                    self.record.coordinator.awake = self.record.now;
                 }
             }
             Fault::Stop => {

@@ -154,7 +154,7 @@ impl World {
         {
             return;
         }
-        let event = if self.accepting() {
+        let event = if self.accepting() && self.reachable(node, COORDINATOR) {
             self.wires.open(node, COORDINATOR);
             self.wires.open(COORDINATOR, node);
             if let Some(life) = self.record.life_mut(node) {
@@ -190,6 +190,7 @@ impl World {
         for member in view.members.iter().map(|member| member.node) {
             let life = self.record.life(member);
             let alive = life.is_some_and(|life| life.ended.is_none());
+            let alive = alive && self.reachable(node, member);
             if member != node && alive {
                 self.wires.open(node, member);
                 longest = longest.max(self.draw(&DELAY));
@@ -229,8 +230,8 @@ impl World {
             .record
             .life(donor)
             .is_some_and(|life| life.silent().is_none());
-        if alive {
-            return self.later(donor, &DELAY, Input::Wanted(wanted));
+        if alive && self.reachable(wanted.by, donor) {
+            return self.post((wanted.by, donor), &DELAY, Input::Wanted(wanted));
         }
         let refused = Event::NotFetched {
             view: wanted.view,
@@ -250,7 +251,7 @@ impl World {
         let replica = process.replica().clone();
         for Wanted { by, view, .. } in given {
             let snapshot = Input::Snapshot(view, next, replica.clone());
-            self.later(by, &SNAPSHOT, snapshot);
+            self.post((donor, by), &SNAPSHOT, snapshot);
         }
     }
 
@@ -281,7 +282,7 @@ impl World {
         let held = process.map_or_else(Vec::new, |process| process.held(step));
         for member in to {
             for frame in &held {
-                self.later(member.node, &DELAY, Input::Frame(*frame));
+                self.post((node, member.node), &DELAY, Input::Frame(*frame));
             }
         }
     }
@@ -321,8 +322,13 @@ impl World {
 
     fn order(&mut self, node: NodeId, order: Order) {
         let ahead = self.planted(Bug::ComputeAhead);
-        let lane = usize::from(ahead && matches!(order, Order::Compute(_)));
         if let Some(process) = self.processes.get_mut(&node) {
+            let shared = process
+                .seat
+                .as_ref()
+                .is_some_and(|(view, _)| view.size() > 1);
+            let ahead = ahead && shared && matches!(order, Order::Compute(_));
+            let lane = usize::from(ahead);
             process.lanes[lane].push_back(order);
             if process.lanes[lane].len() == 1 {
                 self.begin(node, lane);
@@ -432,11 +438,11 @@ impl World {
             for frame in frames {
                 self.transmit(node, peer, Input::Frame(*frame));
                 if self.random.one_in(16) {
-                    self.later(peer, &STRAY, Input::Frame(*frame));
+                    self.post((node, peer), &STRAY, Input::Frame(*frame));
                 }
                 if self.random.one_in(32) {
                     let stranger = self.stranger(*frame);
-                    self.later(peer, &STRAY, Input::Frame(stranger));
+                    self.post((node, peer), &STRAY, Input::Frame(stranger));
                 }
             }
         }

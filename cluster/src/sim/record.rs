@@ -85,6 +85,10 @@ pub(super) struct Record {
     pub(super) faulty: bool,
     /// When the run must have ended.
     pub(super) end_max: Millis,
+    /// Until when faults have their effect.
+    pub(super) disturbed: Millis,
+    /// Until when the network is apart.
+    pub(super) apart: Millis,
     /// Whether all processes are gone and the run has ended.
     pub(super) over: bool,
     /// Whether nothing more will happen.
@@ -118,6 +122,8 @@ impl Record {
             buckets,
             faulty,
             end_max,
+            disturbed: 0,
+            apart: 0,
             over: false,
             idle: false,
             durable: Vec::new(),
@@ -133,6 +139,11 @@ impl Record {
             outcome: None,
             judged: (0, 0),
         }
+    }
+
+    /// Notes that a fault has its effect until then.
+    pub(super) fn disturb(&mut self, until: Millis) {
+        self.disturbed = self.disturbed.max(until);
     }
 
     /// The life at a site: 0 is the coordinator.

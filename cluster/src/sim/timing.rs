@@ -28,6 +28,8 @@ pub(super) const START: RangeInclusive<Millis> = 0..=500;
 pub(super) const RESTART: RangeInclusive<Millis> = 10..=300;
 /// How long a process is frozen: up to several leases.
 pub(super) const FREEZE: RangeInclusive<Millis> = 20..=2500;
+/// How long it takes until a connection over which nothing comes is given up.
+pub(super) const NOTICE: RangeInclusive<Millis> = 50..=1500;
 /// How long a node tries to reach a peer that does not answer.
 pub(super) const CONNECT: Millis = 400;
 /// Between a node's attempts to reach a coordinator that has gone away.

@@ -72,6 +72,12 @@ impl Wires {
         }
     }
 
+    /// The ends of all open connections.
+    pub(super) fn all(&self) -> Vec<(NodeId, NodeId)> {
+        let open = self.0.iter().filter(|(_, wire)| wire.open);
+        open.map(|(ends, _)| *ends).collect()
+    }
+
     /// The ends of all open connections from or to `site`.
     pub(super) fn of(&self, site: NodeId) -> Vec<(NodeId, NodeId)> {
         let open = self.0.iter().filter(|(_, wire)| wire.open);

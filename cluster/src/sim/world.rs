@@ -13,6 +13,7 @@ use super::Options;
 use super::bug::Bug;
 use super::clock::Clock;
 use super::fault::Fault;
+use super::partition::Partition;
 use super::process::{Process, Wanted};
 use super::queue::Queue;
 use super::random::SplitMix64;
@@ -58,6 +59,8 @@ pub(super) enum Happening {
         until: Millis,
     },
     Strike(Fault),
+    /// The connections across a partition are given up.
+    Sever(Partition),
 }
 
 /// What belongs to a process whatever it runs.
@@ -91,6 +94,8 @@ pub(super) struct World {
     pub(super) random: SplitMix64,
     pub(super) queue: Queue<Happening>,
     pub(super) wires: Wires,
+    /// That have struck, also those that are healed.
+    pub(super) partitions: Vec<Partition>,
     pub(super) sites: Vec<Site>,
     pub(super) coordinator: Coordinator,
     /// Whether its process is about to be started again.
@@ -125,6 +130,7 @@ impl World {
             record: Record::new(steps, buckets, faulty, scenario.end_max()),
             sites: vec![Site::new(Clock::draw(&mut random))],
             wires: Wires::default(),
+            partitions: Vec::new(),
             storing: Vec::new(),
             processes: BTreeMap::new(),
             events: 0,
@@ -158,6 +164,7 @@ impl World {
             Happening::Resume => self.resume_coordinator(),
             Happening::Reconnect { node, until } => self.reconnect(node, until),
             Happening::Strike(fault) => self.strike(fault),
+            Happening::Sever(partition) => self.sever(&partition),
         }
         true
     }
@@ -199,9 +206,22 @@ impl World {
             .plan(time, Happening::Arrive { to, ticket, input });
     }
 
+    /// Sends `input` over a connection of its own.
+    pub(super) fn post(
+        &mut self,
+        (from, to): (NodeId, NodeId),
+        range: &RangeInclusive<Millis>,
+        input: Input,
+    ) {
+        let time = self.passable(from, to) + self.draw(range);
+        let ticket = None;
+        self.queue
+            .plan(time, Happening::Arrive { to, ticket, input });
+    }
+
     /// Sends `input` over the wire between two sites, if it is open.
     pub(super) fn transmit(&mut self, from: NodeId, to: NodeId, input: Input) {
-        let time = self.record.now + self.draw(&DELAY);
+        let time = self.passable(from, to) + self.draw(&DELAY);
         if let Some((time, ticket)) = self.wires.send(from, to, time) {
             let ticket = Some(ticket);
             self.queue
@@ -219,6 +239,10 @@ impl World {
             return; // Nobody answers, and the operator knows why.
         }
         let node = self.sites.len() as NodeId;
+        if !self.reachable(node, COORDINATOR) {
+            let time = self.record.now + self.draw(&RESTART);
+            return self.queue.plan(time, Happening::Start(launch));
+        }
         self.sites.push(Site::new(launch.clock.clone()));
         self.record.nodes.push(Life::new(self.record.now));
         self.wires.open(node, COORDINATOR);
@@ -254,6 +278,7 @@ impl World {
         {
             life.frozen = Some(now);
             self.queue.plan(now + time, Happening::Thaw(site));
+            self.record.disturb(now + time);
         }
     }
 

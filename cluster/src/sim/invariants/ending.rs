@@ -53,6 +53,7 @@ fn losses_are_noticed(record: &Record) -> Result<(), String> {
             continue;
         };
         let since = since.max(*stored).max(record.coordinator.awake);
+        let since = since.max(record.apart);
         if record.now > since + notice + CHANGE_MAX {
             return Err(format!(
                 "member {} is lost since {since} ms and the coordinator does nothing",
@@ -77,6 +78,7 @@ fn the_end_is_known(record: &Record) -> Result<(), String> {
         // Members go on without a coordinator for as long as it may come back.
         let away = life.away.map_or(0, |until| until + RECONNECT.end());
         let since = end.max(life.awake).max(record.coordinator.awake).max(away);
+        let since = since.max(record.apart);
         if life.silent().is_none() && record.now > since + NEWS_MAX {
             return Err(format!(
                 "node {node} goes on after the run ended at {end} ms"
