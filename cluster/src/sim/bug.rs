@@ -32,6 +32,8 @@ pub enum Bug {
     LoseSupply,
     /// A snapshot is not what it says.
     WrongSnapshot,
+    /// The coordinator does not hear that a node has caught up.
+    NeverAdmit,
     /// A coordinator that is started again does not know of the last view.
     ForgetView,
 }
@@ -63,7 +65,7 @@ impl Planted {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ActBeforeDurable,
         Self::MissingFence,
         Self::ArrivalOrder,
@@ -77,6 +79,7 @@ impl Bug {
         Self::KeepResidual,
         Self::LoseSupply,
         Self::WrongSnapshot,
+        Self::NeverAdmit,
         Self::ForgetView,
     ];
 
@@ -91,7 +94,9 @@ impl Bug {
             Self::OddRounding | Self::WrongSnapshot => "agreement",
             Self::ComputeAhead => "ahead",
             Self::KeepResidual => "mass",
-            Self::LoseAbort | Self::IgnoreBrokenStreams | Self::LoseSupply => "ending",
+            Self::IgnoreBrokenStreams | Self::LoseSupply => "wait",
+            Self::NeverAdmit => "healing",
+            Self::LoseAbort => "ending",
         }
     }
 }
@@ -112,6 +117,7 @@ impl fmt::Display for Bug {
             Self::KeepResidual => "keep-residual",
             Self::LoseSupply => "lose-supply",
             Self::WrongSnapshot => "wrong-snapshot",
+            Self::NeverAdmit => "never-admit",
             Self::ForgetView => "forget-view",
         })
     }

@@ -2,7 +2,7 @@
 
 use crate::coordinator::{Command, Coordinator, Event};
 use crate::id::Millis;
-use crate::message::ToCoordinator;
+use crate::message::{ToCoordinator, ToNode};
 use crate::node;
 
 use super::bug::Bug;
@@ -16,7 +16,7 @@ impl World {
             && let Some(i) = self.storing.iter().position(|view| view.number == number)
         {
             let view = self.storing.remove(i);
-            self.record.durable.push((self.record.now, view));
+            self.record.store(view);
         }
         if let (Event::Message { from, message }, Some(_)) = (&event, &self.record.outcome)
             && matches!(
@@ -26,9 +26,24 @@ impl World {
         {
             return self.hang_up(COORDINATOR, *from, false); // It comes too late.
         }
+        if self.planted(Bug::NeverAdmit) && self.admits(&event) {
+            return;
+        }
         self.tell_coordinator(event);
         let deadline = self.coordinator.deadline();
         self.wake(COORDINATOR, deadline, Input::Coordinator(Event::Tick));
+    }
+
+    /// Whether a node has caught up that the view can go on without.
+    fn admits(&self, event: &Event) -> bool {
+        let ToCoordinator::CaughtUp { view } = (match event {
+            Event::Message { message, .. } => message,
+            _ => return false,
+        }) else {
+            return false;
+        };
+        let view = self.record.view(*view);
+        view.is_some_and(|view| view.size() >= self.scenario.config.min_nodes)
     }
 
     /// Ends the coordinator's process. What it was storing may be stored or not.
@@ -42,9 +57,10 @@ impl World {
         self.record.struck.extend(idle.map(|(node, _)| *node));
         self.end(COORDINATOR, Departure::Crashed);
         self.sites[COORDINATOR as usize].backlog.clear();
+        self.record.changing = None;
         for view in std::mem::take(&mut self.storing) {
             if self.random.one_in(2) {
-                self.record.durable.push((self.record.now, view));
+                self.record.store(view);
             }
         }
         if let Some(time) = back.filter(|_| self.record.outcome.is_none()) {
@@ -55,7 +71,8 @@ impl World {
 
     /// Starts it again, with nothing but what is stored.
     pub(super) fn resume_coordinator(&mut self) {
-        self.record.coordinator = Life::new(self.record.now);
+        self.record.coordinator = Life::new(self.record.now, false);
+        self.record.disturb(self.record.now);
         self.record.resumed = true;
         self.resumes = false;
         let stored = &self.record.durable;
@@ -81,6 +98,13 @@ impl World {
         for command in commands {
             match command {
                 Command::Send { to, message } => {
+                    match message {
+                        ToNode::Freeze { .. } => {
+                            self.record.changing.get_or_insert(self.record.now);
+                        }
+                        ToNode::Install(_) => self.record.changing = None,
+                        _ => {}
+                    }
                     self.transmit(COORDINATOR, to, Input::Node(node::Event::Message(message)));
                 }
                 Command::Persist(view) => {

@@ -402,7 +402,7 @@ impl World {
                         frames,
                         digest,
                     };
-                    self.record.applied.push(applied);
+                    self.record.apply(applied);
                 }
                 let digest = digest.then(|| process.replica().digest());
                 self.give(node);

@@ -9,6 +9,7 @@ use crate::view::View;
 
 use super::ledger::Ledger;
 use super::replica::Frame;
+use super::scenario::Scenario;
 
 /// A step that a node has applied.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub(super) enum Departure {
 pub(super) struct Life {
     /// When it started or, if later, was last thawed.
     pub(super) awake: Millis,
+    /// Whether it can be a member.
+    pub(super) trains: bool,
     /// Since when it is frozen.
     pub(super) frozen: Option<Millis>,
     /// Until when it tries to reach the coordinator, which it has lost.
@@ -57,9 +60,10 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn new(now: Millis) -> Self {
+    pub(super) fn new(now: Millis, trains: bool) -> Self {
         Self {
             awake: now,
+            trains,
             frozen: None,
             away: None,
             ended: None,
@@ -81,12 +85,20 @@ pub(super) struct Record {
     pub(super) steps: Step,
     /// Frames of a contribution.
     pub(super) buckets: u32,
+    /// Most members that a view can have.
+    pub(super) seats: u32,
     /// Whether any fault strikes in this run.
     pub(super) faulty: bool,
     /// When the run must have ended.
     pub(super) end_max: Millis,
     /// Until when faults have their effect.
     pub(super) disturbed: Millis,
+    /// When a member was lost last.
+    pub(super) lost: Millis,
+    /// When a step was applied or a view stored last.
+    pub(super) progress: Millis,
+    /// Since when members stand still for the next view.
+    pub(super) changing: Option<Millis>,
     /// Until when the network is apart.
     pub(super) apart: Millis,
     /// Whether all processes are gone and the run has ended.
@@ -115,14 +127,18 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(steps: Step, buckets: u32, faulty: bool, end_max: Millis) -> Self {
+    pub(super) fn new(scenario: &Scenario) -> Self {
         Self {
             now: 0,
-            steps,
-            buckets,
-            faulty,
-            end_max,
+            steps: scenario.steps,
+            buckets: scenario.buckets,
+            seats: scenario.config.nodes,
+            faulty: !scenario.faults.is_empty(),
+            end_max: scenario.end_max(),
             disturbed: 0,
+            lost: 0,
+            progress: 0,
+            changing: None,
             apart: 0,
             over: false,
             idle: false,
@@ -133,11 +149,36 @@ impl Record {
             ledger: Ledger::default(),
             struck: BTreeSet::new(),
             stopped: false,
-            coordinator: Life::new(0),
+            coordinator: Life::new(0, false),
             resumed: false,
             nodes: Vec::new(),
             outcome: None,
             judged: (0, 0),
+        }
+    }
+
+    /// Notes that a view is on stable storage.
+    pub(super) fn store(&mut self, view: View) {
+        self.progress = self.now;
+        self.durable.push((self.now, view));
+    }
+
+    /// Notes that a node has applied a step.
+    pub(super) fn apply(&mut self, applied: Applied) {
+        self.progress = self.now;
+        self.applied.push(applied);
+    }
+
+    /// Notes that a process has come to its end.
+    pub(super) fn end(&mut self, site: NodeId, departure: Departure) {
+        let now = self.now;
+        if let Some(life) = self.life_mut(site) {
+            life.ended = Some((now, departure));
+        }
+        let last = self.durable.last();
+        if last.is_some_and(|(_, view)| view.rank_of(site).is_some()) {
+            self.lost = now;
+            self.disturb(now);
         }
     }
 

@@ -22,6 +22,13 @@ pub(super) struct Launch {
 }
 
 impl Launch {
+    /// Whether it can be a member of the run.
+    pub(super) fn trains(&self, config: &RunConfig) -> bool {
+        let right = self.run.as_deref().is_none_or(|run| run == config.name);
+        let rank = self.rank.is_none_or(|rank| rank < config.nodes);
+        right && rank && self.version == VERSION && !self.observe
+    }
+
     pub(super) fn hello(&self, node: NodeId) -> Hello {
         Hello {
             run: self.run.clone(),
@@ -49,16 +56,31 @@ pub(super) const VERSION: &str = "1.0.0";
 
 const NODES_MAX: u64 = 5;
 const STEPS_MAX: u64 = 8;
+/// Steps of a run of slow nodes, which has time to heal.
+const STEPS_LONG: u64 = 60;
+/// When faults strike it.
+const BUSY_LONG: Millis = 1500;
 const BUCKETS_MAX: u32 = 3;
 
 impl Scenario {
     /// A run that 1 to `faults` faults will strike, or none if that is 0.
     pub(super) fn draw(random: &mut SplitMix64, faults: u64) -> Self {
         let nodes = random.within(&(1..=NODES_MAX)) as u32;
-        let steps = random.within(&(1..=STEPS_MAX));
+        let long = random.one_in(32);
+        let steps = match long {
+            true => STEPS_LONG,
+            false => random.within(&(1..=STEPS_MAX)),
+        };
         let buckets = random.within(&(1..=u64::from(BUCKETS_MAX))) as u32;
-        let launches = launches(random, nodes);
-        let busy = START.end() + 100 * steps; // Most runs are over by then.
+        let mut launches = launches(random, nodes);
+        if long {
+            let slow = *PACE.end();
+            launches.iter_mut().for_each(|(_, it)| it.pace = slow);
+        }
+        let busy = match long {
+            true => BUSY_LONG,
+            false => START.end() + 100 * steps, // Most runs are over by then.
+        };
         let count = if faults == 0 {
             0
         } else {
@@ -122,11 +144,13 @@ fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
             rank: Some(nodes),
             ..odd
         }),
-        4 => launches.push(Launch {
-            observe: true,
-            ..odd
-        }),
         _ => {}
+    }
+    for _ in 0..random.within(&(0..=3)).saturating_sub(1) {
+        launches.push(Launch {
+            observe: true,
+            ..sound(random, None)
+        });
     }
     let start = |launch| (random.within(&START), launch);
     launches.into_iter().map(start).collect()

@@ -56,14 +56,44 @@ pub(super) const CHANGE_MAX: Millis = 2 * *PERSIST.end() + 4 * *DELAY.end();
 /// Time within which a node knows that the run has ended: it says hello, and has its answer.
 pub(super) const NEWS_MAX: Millis = 3 * *DELAY.end();
 
+/// Longest time from the moment at which a view begins to change, a coordinator that stood still goes
+/// on, or another member is lost meanwhile, to the moment at which the next view is announced.
+pub(super) const CHANGING_MAX: Millis = LOSS_MAX + CHANGE_MAX;
+
+/// Longest time until a lost node is noticed, and started again by its operator.
+const fn replace_max() -> Millis {
+    LOSS_MAX + CONNECT + 2 * (*RESTART.end() + NEWS_MAX)
+}
+
+/// Longest time that a node needs to be ready.
+const fn prepare_max() -> Millis {
+    *PREPARE.end() + *PERSIST.end() + 4 * *DELAY.end()
+}
+
+/// Longest time that a step takes.
+const fn step_max() -> Millis {
+    *PACE.end() * (*COMPUTE.end() + *APPLY.end()) + *DELAY.end()
+}
+
+/// Longest time from being ready to being a member.
+const fn join_max() -> Millis {
+    CHANGE_MAX + CONNECT + *SNAPSHOT.end() + 2 * step_max() + 4 * *DELAY.end()
+}
+
+/// Longest time after the last fault without a new step or a new view.
+pub(super) const fn still_max() -> Millis {
+    replace_max() + prepare_max() + join_max()
+}
+
+/// Longest time after the last fault until all nodes are members.
+pub(super) const fn heal_max() -> Millis {
+    still_max() + join_max()
+}
+
 /// Longest that a run of `steps` steps takes from the moment at which all processes are started and
 /// nothing is disturbed any more: lost nodes are noticed, come back and catch up, views change until
 /// all are members, and everything is slow.
 pub(super) fn run_max(steps: Step) -> Millis {
-    let replace = LOSS_MAX + CONNECT + 2 * (RESTART.end() + NEWS_MAX);
-    let prepare = PREPARE.end() + PERSIST.end() + 4 * DELAY.end();
-    let step = PACE.end() * (COMPUTE.end() + APPLY.end()) + DELAY.end();
-    let join = CHANGE_MAX + CONNECT + SNAPSHOT.end() + 2 * step + 4 * DELAY.end();
-    let changes = 6 * (replace + prepare + join);
-    changes + (steps + 1) * step + DELIVER.end() + LOSS_MAX + NEWS_MAX
+    let changes = 6 * still_max();
+    changes + (steps + 1) * step_max() + DELIVER.end() + LOSS_MAX + NEWS_MAX
 }

@@ -124,10 +124,8 @@ impl World {
         }
         let version = super::scenario::VERSION.to_owned();
         let coordinator = Coordinator::new(&scenario.config, String::new(), version);
-        let faulty = !scenario.faults.is_empty();
-        let (steps, buckets) = (scenario.steps, scenario.buckets);
         Self {
-            record: Record::new(steps, buckets, faulty, scenario.end_max()),
+            record: Record::new(&scenario),
             sites: vec![Site::new(Clock::draw(&mut random))],
             wires: Wires::default(),
             partitions: Vec::new(),
@@ -244,7 +242,10 @@ impl World {
             return self.queue.plan(time, Happening::Start(launch));
         }
         self.sites.push(Site::new(launch.clock.clone()));
-        self.record.nodes.push(Life::new(self.record.now));
+        self.record.nodes.push(Life::new(
+            self.record.now,
+            launch.trains(&self.scenario.config),
+        ));
         self.wires.open(node, COORDINATOR);
         self.wires.open(COORDINATOR, node);
         let hello = launch.hello(node);
@@ -294,12 +295,9 @@ impl World {
 
     /// Ends a process. What it has sent arrives if it exited; otherwise chance decides.
     pub(super) fn end(&mut self, site: NodeId, departure: Departure) {
-        let now = self.record.now;
         let orderly = matches!(departure, Departure::Exited(_));
         let heard = departure != Departure::Vanished;
-        if let Some(life) = self.record.life_mut(site) {
-            life.ended = Some((now, departure));
-        }
+        self.record.end(site, departure);
         for (from, to) in self.wires.of(site) {
             let lose = !orderly && self.random.one_in(2);
             if heard {

@@ -4,10 +4,12 @@ mod agreement;
 mod ahead;
 mod ending;
 mod fencing;
+mod healing;
 mod history;
 mod mass;
 mod order;
 mod steps;
+mod wait;
 
 use super::record::Record;
 
@@ -16,7 +18,7 @@ type Check = fn(&Record) -> Result<(), String>;
 
 /// All invariants with their names. Where one mistake breaks several, the first is reported: causes
 /// stand before their consequences.
-const ALL: [(&str, Check); 8] = [
+const ALL: [(&str, Check); 10] = [
     ("history", history::check),
     ("fencing", fencing::check),
     ("order", order::check),
@@ -24,6 +26,8 @@ const ALL: [(&str, Check); 8] = [
     ("agreement", agreement::check),
     ("ahead", ahead::check),
     ("mass", mass::check),
+    ("wait", wait::check),
+    ("healing", healing::check),
     ("ending", ending::check),
 ];
 
@@ -31,4 +35,10 @@ const ALL: [(&str, Check); 8] = [
 pub(super) fn check(record: &Record) -> Result<(), (&'static str, String)> {
     ALL.iter()
         .try_for_each(|(name, check)| check(record).map_err(|text| (*name, text)))
+}
+
+/// All names.
+#[cfg(test)]
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|(name, _)| *name)
 }
