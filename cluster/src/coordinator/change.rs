@@ -20,6 +20,8 @@ pub(crate) struct Change {
     stand: Vec<(NodeId, Option<Step>)>,
     /// How many of them were members.
     members: usize,
+    /// Whether that view has a single member.
+    alone: bool,
     /// Since when those who have not answered are waited for.
     since: Millis,
 }
@@ -54,6 +56,7 @@ impl Change {
         Self {
             stand,
             members,
+            alone: old.members.len() == 1,
             since: now,
         }
     }
@@ -127,15 +130,20 @@ impl Change {
         } else {
             members
         };
-        let first_step = standard.iter().map(|(_, next)| *next).max()?;
+        let most = standard.iter().map(|(_, next)| *next).max()?;
+        // Who follows a single member can have applied what that has sent and not applied yet. The
+        // member lacks nothing for it.
+        let more = most.saturating_add(1);
+        let ahead = self.alone && followers.iter().any(|(_, next)| *next == more);
+        let first_step = if ahead { more } else { most };
         let near = |next: Step| next <= first_step && next.saturating_add(1) >= first_step;
         let astray = members.iter().filter(|(_, next)| !near(*next));
         let behind = stand
             .iter()
             .filter(|(_, next)| next.checked_add(1) == Some(first_step));
         let behind: Vec<NodeId> = behind.map(|(node, _)| *node).collect();
-        let mut ahead = standard.iter().filter(|(_, next)| *next == first_step);
-        let donor = ahead.next().map(|(node, _)| *node);
+        let mut there = standard.iter().filter(|(_, next)| *next == first_step);
+        let donor = there.next().map(|(node, _)| *node);
         let present = members.iter().chain(followers);
         Some(Decision {
             first_step,

@@ -67,6 +67,21 @@ fn followers_come_last_and_only_if_they_have_caught_up() {
     assert_eq!(decision.supply, Some((1, vec![7])));
 }
 
+/// A follower that was left out for that could be so every time. Of several members each may lack
+/// contributions, which nobody could send.
+#[test]
+fn a_follower_that_has_applied_what_the_only_member_has_not_goes_on_with_it() {
+    let decide = |answers, followers| {
+        let decision = answered(answers, followers).decide();
+        decision.expect("all have answered")
+    };
+    let decision = decide(&[(1, 5)], &[(8, 6), (9, 5)]);
+    assert_eq!((decision.first_step, decision.supply), (6, None));
+    assert_eq!(decision.members, [1, 8, 9]);
+    let decision = decide(&[(1, 5), (2, 5)], &[(8, 6)]);
+    assert_eq!((decision.first_step, decision.members), (5, vec![1, 2]));
+}
+
 #[test]
 fn who_is_more_than_a_step_behind_cannot_go_on() {
     let decision = answered(&[(1, 5), (2, 2)], &[])
