@@ -3,8 +3,11 @@
 //! ```text
 //! simulate --seeds 100000 [--first 0] [--faults 3] [--bug NAME]
 //! simulate --seed 17      [--faults 3] [--bug NAME]
+//! simulate --explore all  [--bug NAME]
+//! simulate --explore pair [--path 0.2.1] [--bug NAME]
 //! ```
 //!
+//! The third form explores all small worlds exhaustively, the last one of them, or takes one path through it.
 //! A bug can be planted where cargo builds with `--features planted`.
 //!
 //! Unless `--faults` is given, the first form simulates every other seed without faults and the rest
@@ -16,7 +19,10 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use ecq_cluster::sim::{Bug, Ended, Options, Planted, Violation, simulate, watch};
+use ecq_cluster::sim::{
+    Bug, Coverage, Ended, Options, Planted, SMALL, Small, Violation, explore, retrace, simulate,
+    watch,
+};
 
 #[derive(Default)]
 struct Arguments {
@@ -25,6 +31,8 @@ struct Arguments {
     seeds: u64,
     faults: Option<u64>,
     options: Options,
+    explore: Option<String>,
+    path: Option<Vec<usize>>,
 }
 
 fn main() -> ExitCode {
@@ -35,9 +43,11 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let result = match arguments.seed {
-        Some(seed) => show(seed, arguments.options),
-        None => survey(&arguments),
+    let planted = arguments.options.planted;
+    let result = match (&arguments.explore, arguments.seed) {
+        (Some(name), _) => small_worlds(name, arguments.path.as_deref(), planted),
+        (None, Some(seed)) => show(seed, arguments.options),
+        (None, None) => survey(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,6 +72,17 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Arguments, Box<dyn E
             "--first" => arguments.first = value.parse()?,
             "--seeds" => arguments.seeds = value.parse()?,
             "--faults" => arguments.faults = Some(value.parse()?),
+            "--explore" if value == "all" || Small::named(&value).is_some() => {
+                arguments.explore = Some(value);
+            }
+            "--explore" => {
+                let names = SMALL.map(|small| small.name).join(", ");
+                return Err(format!("small worlds are all, {names}").into());
+            }
+            "--path" => {
+                let path: Result<_, _> = value.split('.').map(str::parse).collect();
+                arguments.path = Some(path?);
+            }
             "--bug" => arguments.options.planted = plant(value.parse()?)?,
             _ => return Err(format!("no option is called {word}").into()),
         }
@@ -78,6 +99,32 @@ fn plant(bug: Bug) -> Result<Planted, Box<dyn Error>> {
 #[cfg(not(feature = "planted"))]
 fn plant(bug: Bug) -> Result<Planted, Box<dyn Error>> {
     Err(format!("{bug} can only be planted with cargo's --features planted").into())
+}
+
+/// All small worlds or one, or a path through it.
+fn small_worlds(name: &str, path: Option<&[usize]>, planted: Planted) -> Result<(), Violation> {
+    for small in SMALL.iter().filter(|it| name == "all" || it.name == name) {
+        if let Some(path) = path {
+            retrace(small, planted, path, &mut |what| println!("{what}"))?;
+            continue;
+        }
+        let start = Instant::now();
+        let Coverage {
+            states,
+            moves,
+            ends,
+            depth,
+            complete,
+        } = explore(small, planted)?;
+        let all = if complete { "all" } else { "the first" };
+        println!(
+            "{}: {all} {states} states, {moves} moves, {ends} of them to an end, at most {depth} in a row, \
+             in {:.1} s",
+            small.name,
+            start.elapsed().as_secs_f64()
+        );
+    }
+    Ok(())
 }
 
 /// One seed, event by event.

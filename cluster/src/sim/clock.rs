@@ -16,6 +16,14 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// A clock that is always right.
+    pub(super) fn exact() -> Self {
+        Self {
+            offset: 0,
+            rate: MILLION,
+        }
+    }
+
     pub(super) fn draw(random: &mut SplitMix64) -> Self {
         Self {
             offset: random.within(&(0..=MILLION)),

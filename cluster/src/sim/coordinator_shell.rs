@@ -47,7 +47,7 @@ impl World {
     }
 
     /// Ends the coordinator's process. What it was storing may be stored or not.
-    pub(super) fn crash_coordinator(&mut self, back: Option<Millis>) {
+    pub(super) fn crash_coordinator(&mut self, back: Option<Millis>, stored: bool) {
         // Whoever has not heard that it is a member has nothing to go on with.
         let processes = self.processes.iter();
         let idle = processes.filter(|(_, process)| {
@@ -59,10 +59,22 @@ impl World {
         self.sites[COORDINATOR as usize].backlog.clear();
         self.record.changing = None;
         for view in std::mem::take(&mut self.storing) {
-            if self.random.one_in(2) {
+            if stored {
                 self.record.store(view);
             }
         }
+        // What it would have heard from itself is gone with it.
+        self.queue.retain(|planned| {
+            !matches!(
+                planned,
+                Happening::Arrive {
+                    to: COORDINATOR,
+                    ticket: None,
+                    ..
+                }
+            )
+        });
+        self.sites[COORDINATOR as usize].wake = None;
         if let Some(time) = back.filter(|_| self.record.outcome.is_none()) {
             self.queue.plan(self.record.now + time, Happening::Resume);
             self.resumes = true;

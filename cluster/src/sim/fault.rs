@@ -24,7 +24,8 @@ pub(super) enum Fault {
     /// Somebody ends the run.
     Stop,
     /// The coordinator's process dies, and may be started again after a while.
-    CrashCoordinator { back: Option<Millis> },
+    /// The view that it was storing is stored or not.
+    CrashCoordinator { back: Option<Millis>, stored: bool },
     /// The network falls apart.
     Partition(Partition),
     /// A machine's clock jumps ahead, as after a migration: that of a node or of the coordinator.
@@ -64,6 +65,7 @@ impl Fault {
             },
             _ => Self::CrashCoordinator {
                 back: (!random.one_in(4)).then(|| random.within(&AWAY)),
+                stored: random.one_in(2),
             },
         }
     }

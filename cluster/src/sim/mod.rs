@@ -18,6 +18,11 @@
 //! operator starts a process that failed again, the coordinator too as a rule, until the run is over;
 //! storage may be slow but does not lie, and what was being stored when its process died may be there. A replica is a hash chain over all that was ever applied, in order.
 //!
+//! Networks part for a while, or in one direction; what is sent meanwhile arrives later, as with TCP, unless
+//! connections are given up.
+//!
+//! [`explore`] leaves nothing to chance: it takes every path through small worlds.
+//!
 //! Nothing here draws on time, threads, hashing or the machine. The only randomness is a
 //! SplitMix64 of the seed.
 //!
@@ -27,6 +32,7 @@
 mod bug;
 mod clock;
 mod coordinator_shell;
+mod explore;
 mod fault;
 mod invariants;
 mod ledger;
@@ -43,10 +49,10 @@ mod timing;
 mod wires;
 mod world;
 
-use crate::coordinator::Outcome;
 use crate::id::Millis;
 
 pub use bug::{Bug, BugError, Planted};
+pub use explore::{Coverage, SMALL, Small, explore, retrace};
 use world::World;
 
 /// What is simulated.
@@ -86,15 +92,12 @@ pub struct Report {
 
 /// An invariant that did not hold.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error(
-    "seed {seed}, at {time} ms: {invariant}: {text}\nto see it: {command}",
-    command = self.command()
-)]
+#[error("{origin}, at {time} ms: {invariant}: {text}\nto see it: {command}")]
 pub struct Violation {
-    /// The simulation's seed.
-    pub seed: u64,
-    /// What was simulated.
-    pub options: Options,
+    /// What was simulated, in words.
+    pub origin: String,
+    /// The command that simulates the same again and prints each event.
+    pub command: String,
     /// When it was seen.
     pub time: Millis,
     /// The invariant.
@@ -103,20 +106,15 @@ pub struct Violation {
     pub text: String,
 }
 
-impl Violation {
-    /// The command that simulates the same again and prints each event.
-    pub fn command(&self) -> String {
-        let Options { faults, planted } = self.options;
-        let (seed, (feature, bug)) = (self.seed, planted.words());
-        format!(
-            "cargo run -p ecq-cluster{feature} --example simulate -- --seed {seed} --faults {faults}{bug}"
-        )
-    }
+/// The command that runs the simulator with these arguments.
+fn command(planted: Planted, arguments: &str) -> String {
+    let (feature, bug) = planted.words();
+    format!("cargo run -p ecq-cluster{feature} --example simulate -- {arguments}{bug}")
 }
 
 /// Simulates one run.
 pub fn simulate(seed: u64, options: Options) -> Result<Report, Violation> {
-    run(World::new(seed, options), &mut |_, _| ())
+    run(seed, World::new(seed, options), &mut |_, _| ())
 }
 
 /// Simulates one run and shows what happens, with its time.
@@ -127,37 +125,30 @@ pub fn watch(
 ) -> Result<Report, Violation> {
     let mut world = World::new(seed, options);
     world.shown = Some(Vec::new());
-    run(world, show)
+    run(seed, world, show)
 }
 
-fn run(mut world: World, show: &mut dyn FnMut(Millis, &str)) -> Result<Report, Violation> {
+fn run(
+    seed: u64,
+    mut world: World,
+    show: &mut dyn FnMut(Millis, &str),
+) -> Result<Report, Violation> {
+    let Options { faults, planted } = world.options;
     loop {
         world.record.idle = !world.proceed();
-        world.record.over = world.over();
+        let judged = world.judge();
         for (time, what) in world.shown.iter_mut().flat_map(std::mem::take) {
             show(time, &what);
         }
-        invariants::check(&world.record).map_err(|(invariant, text)| Violation {
-            seed: world.seed,
-            options: world.options,
+        judged.map_err(|(invariant, text)| Violation {
+            origin: format!("seed {seed}"),
+            command: command(planted, &format!("--seed {seed} --faults {faults}")),
             time: world.record.now,
             invariant,
             text,
         })?;
-        world.record.settle();
         if world.record.over {
-            let ended = match world.record.outcome {
-                Some((_, Outcome::Completed { .. })) => Ended::Completed,
-                Some((_, Outcome::Failed(_))) => Ended::Failed,
-                None => Ended::Orphaned,
-            };
-            return Ok(Report {
-                ended,
-                events: world.events,
-                elapsed: world.record.now,
-                kept: world.kept,
-                dropped: world.dropped,
-            });
+            return Ok(world.report());
         }
     }
 }

@@ -83,6 +83,12 @@ impl World {
         }
     }
 
+    /// Breaks a stream.
+    pub(super) fn cut(&mut self, from: NodeId, to: NodeId, lose: bool) {
+        self.record.struck.extend([from, to]);
+        self.hang_up(from, to, lose);
+    }
+
     fn part(&mut self, mut partition: Partition) {
         let now = self.record.now;
         partition.until = now + partition.lasts;
@@ -130,8 +136,7 @@ impl World {
                 let mut wires = self.wires.of(node);
                 wires.retain(|(from, to)| *from != COORDINATOR && *to != COORDINATOR);
                 if let Some((from, to)) = wires.get(victim as usize % wires.len().max(1)) {
-                    self.record.struck.extend([*from, *to]);
-                    self.hang_up(*from, *to, lose);
+                    self.cut(*from, *to, lose);
                 }
             }
             Fault::Leave { victim } => {
@@ -154,9 +159,9 @@ impl World {
                 let stop = coordinator::Event::Stop("told to stop".to_owned());
                 self.later(COORDINATOR, &(0..=0), Input::Coordinator(stop));
             }
-            Fault::CrashCoordinator { back } => {
+            Fault::CrashCoordinator { back, stored } => {
                 if self.record.coordinator.ended.is_none() {
-                    self.crash_coordinator(back);
+                    self.crash_coordinator(back, stored);
                 }
             }
         }

@@ -160,7 +160,9 @@ impl World {
             if let Some(life) = self.record.life_mut(node) {
                 life.away = None;
             }
-            Event::Reconnected
+            // It is the first that comes in the new session, and is gone with it.
+            let news = Input::Node(Event::Reconnected);
+            return self.dispatch(COORDINATOR, node, self.record.now, news);
         } else if self.record.now >= until {
             Event::CoordinatorGone("it does not answer".to_owned())
         } else {
@@ -313,6 +315,12 @@ impl World {
 
     /// An operator starts the process again after a while, until the run is over.
     pub(super) fn restart(&mut self, node: NodeId) {
+        if let Some(restarts) = &mut self.restarts {
+            if *restarts == 0 {
+                return;
+            }
+            *restarts -= 1;
+        }
         if let Some(process) = self.processes.get(&node) {
             let launch = process.launch.clone();
             let time = self.record.now + self.draw(&RESTART);
@@ -345,7 +353,8 @@ impl World {
             Some(Order::Compute(_)) => (COMPUTE, process.launch.pace),
             Some(Order::Apply { .. }) => (APPLY, process.launch.pace),
             Some(Order::Deliver) => (DELIVER, 1),
-            Some(Order::Enter(_) | Order::Adopt { .. }) => (0..=0, 1),
+            // Nobody waits for these, and they take no time.
+            Some(Order::Enter(_) | Order::Adopt { .. }) => return self.done(node, lane),
             None => return,
         };
         let time = self.draw(&range) * pace;

@@ -19,7 +19,7 @@ fn planted_bugs_are_found() {
         };
         assert!(
             violation
-                .command()
+                .command
                 .ends_with(&format!("--faults 2 --bug {bug}"))
         );
         assert_eq!(bug.to_string().parse::<Bug>().ok(), Some(bug));

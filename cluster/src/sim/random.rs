@@ -32,6 +32,39 @@ impl SplitMix64 {
     }
 }
 
+/// What decides, in a world, what the machines do not.
+#[derive(Clone, Debug)]
+pub(super) enum Chance {
+    Random(SplitMix64),
+    /// Nothing: all takes its least time, and what may happen now and then does not.
+    Fixed,
+}
+
+impl Chance {
+    pub(super) fn next(&mut self) -> u64 {
+        match self {
+            Self::Random(random) => random.next(),
+            Self::Fixed => 0,
+        }
+    }
+
+    /// As of [`SplitMix64`].
+    pub(super) fn within(&mut self, range: &RangeInclusive<u64>) -> u64 {
+        match self {
+            Self::Random(random) => random.within(range),
+            Self::Fixed => *range.start(),
+        }
+    }
+
+    /// As of [`SplitMix64`].
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
+        match self {
+            Self::Random(random) => random.one_in(n),
+            Self::Fixed => false,
+        }
+    }
+}
+
 /// The finalizer of SplitMix64, a bijection that scatters its bits.
 pub(super) fn mix(value: u64) -> u64 {
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

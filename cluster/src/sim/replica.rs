@@ -20,7 +20,7 @@ pub(super) struct Replica(u64);
 
 impl Replica {
     pub(super) fn new(seed: u64) -> Self {
-        Self(mix(seed))
+        Self(mix(!seed)) // The mixer leaves 0 as it is.
     }
 
     /// A gradient that depends on the parameters, as gradients do.

@@ -156,7 +156,7 @@ fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
     launches.into_iter().map(start).collect()
 }
 
-fn config(nodes: u32, min_nodes: u32, steps: Step, digest_every: Step) -> RunConfig {
+pub(super) fn config(nodes: u32, min_nodes: u32, steps: Step, digest_every: Step) -> RunConfig {
     RunConfig {
         name: RUN.into(),
         nodes,

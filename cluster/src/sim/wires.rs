@@ -16,8 +16,8 @@ struct Wire {
 /// A message's place on a wire.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ticket {
-    from: NodeId,
-    to: NodeId,
+    pub(super) from: NodeId,
+    pub(super) to: NodeId,
     generation: u64,
 }
 

@@ -3,25 +3,27 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::rc::Rc;
 
-use crate::coordinator::{self, Coordinator};
+use crate::coordinator::{self, Coordinator, Outcome};
 use crate::id::{Millis, NodeId, Step, ViewNumber};
 use crate::node::{self, Node};
 use crate::view::View;
 
-use super::Options;
 use super::bug::Bug;
 use super::clock::Clock;
 use super::fault::Fault;
+use super::invariants;
 use super::partition::Partition;
 use super::process::{Process, Wanted};
 use super::queue::Queue;
-use super::random::SplitMix64;
+use super::random::{Chance, SplitMix64};
 use super::record::{Departure, Life, Record};
 use super::replica::{Frame, Replica};
 use super::scenario::{Launch, Scenario};
 use super::timing::{DELAY, HEARTBEAT, RESTART};
 use super::wires::{Ticket, Wires};
+use super::{Ended, Options, Report};
 
 /// The site of the coordinator; a node's site is its [`NodeId`], from 1.
 pub(super) const COORDINATOR: NodeId = 0;
@@ -88,16 +90,17 @@ impl Site {
 /// This file moves time on; `network`, `coordinator_shell` and `node_shell` say what happens then.
 #[derive(Clone, Debug)]
 pub(super) struct World {
-    pub(super) seed: u64,
-    pub(super) scenario: Scenario,
+    pub(super) scenario: Rc<Scenario>,
     pub(super) options: Options,
-    pub(super) random: SplitMix64,
+    pub(super) random: Chance,
     pub(super) queue: Queue<Happening>,
     pub(super) wires: Wires,
     /// That have struck, also those that are healed.
     pub(super) partitions: Vec<Partition>,
     pub(super) sites: Vec<Site>,
     pub(super) coordinator: Coordinator,
+    /// How many times processes may still be started again, if that is bounded.
+    pub(super) restarts: Option<u64>,
     /// Whether its process is about to be started again.
     pub(super) resumes: bool,
     /// Views that are being stored.
@@ -115,6 +118,11 @@ impl World {
     pub(super) fn new(seed: u64, options: Options) -> Self {
         let mut random = SplitMix64::new(seed);
         let scenario = Scenario::draw(&mut random, options.faults);
+        let clock = Clock::draw(&mut random);
+        Self::of(scenario, options, clock, Chance::Random(random))
+    }
+
+    pub(super) fn of(scenario: Scenario, options: Options, clock: Clock, random: Chance) -> Self {
         let mut queue = Queue::new();
         for (time, launch) in scenario.launches.clone() {
             queue.plan(time, Happening::Start(launch));
@@ -126,7 +134,7 @@ impl World {
         let coordinator = Coordinator::new(&scenario.config, String::new(), version);
         Self {
             record: Record::new(&scenario),
-            sites: vec![Site::new(Clock::draw(&mut random))],
+            sites: vec![Site::new(clock)],
             wires: Wires::default(),
             partitions: Vec::new(),
             storing: Vec::new(),
@@ -134,12 +142,12 @@ impl World {
             events: 0,
             kept: 0,
             dropped: 0,
-            seed,
-            scenario,
+            scenario: Rc::new(scenario),
             options,
             random,
             queue,
             coordinator,
+            restarts: None,
             resumes: false,
             shown: None,
         }
@@ -151,6 +159,12 @@ impl World {
             return false;
         };
         self.record.now = now;
+        self.happen(happening);
+        true
+    }
+
+    /// Lets this happen now.
+    pub(super) fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Start(launch) => self.start(launch),
             Happening::Arrive { to, ticket, input } => {
@@ -164,7 +178,30 @@ impl World {
             Happening::Strike(fault) => self.strike(fault),
             Happening::Sever(partition) => self.sever(&partition),
         }
-        true
+    }
+
+    /// Checks the invariants after something has happened.
+    pub(super) fn judge(&mut self) -> Result<(), (&'static str, String)> {
+        self.record.over = self.over();
+        invariants::check(&self.record)?;
+        self.record.settle();
+        Ok(())
+    }
+
+    /// What there is to say in the end.
+    pub(super) fn report(&self) -> Report {
+        let ended = match self.record.outcome {
+            Some((_, Outcome::Completed { .. })) => Ended::Completed,
+            Some((_, Outcome::Failed(_))) => Ended::Failed,
+            None => Ended::Orphaned,
+        };
+        Report {
+            ended,
+            events: self.events,
+            elapsed: self.record.now,
+            kept: self.kept,
+            dropped: self.dropped,
+        }
     }
 
     /// Whether the run has ended and all processes are gone.
@@ -220,6 +257,11 @@ impl World {
     /// Sends `input` over the wire between two sites, if it is open.
     pub(super) fn transmit(&mut self, from: NodeId, to: NodeId, input: Input) {
         let time = self.passable(from, to) + self.draw(&DELAY);
+        self.dispatch(from, to, time, input);
+    }
+
+    /// Lets `input` arrive over the wire at `time`, or behind what was sent before it.
+    pub(super) fn dispatch(&mut self, from: NodeId, to: NodeId, time: Millis, input: Input) {
         if let Some((time, ticket)) = self.wires.send(from, to, time) {
             let ticket = Some(ticket);
             self.queue
@@ -299,7 +341,7 @@ impl World {
         let heard = departure != Departure::Vanished;
         self.record.end(site, departure);
         for (from, to) in self.wires.of(site) {
-            let lose = !orderly && self.random.one_in(2);
+            let lose = !orderly && !self.random.one_in(2);
             if heard {
                 self.hang_up(from, to, lose);
                 continue;
