@@ -1,3 +1,5 @@
+#![allow(clippy::print_stdout)] // How much was explored is worth a line.
+
 use super::*;
 use crate::sim::Bug;
 
