@@ -22,10 +22,15 @@ fn every_path_through_every_small_world_is_sound() {
 #[test]
 fn planted_bugs_are_found_and_shown_again() {
     let small = Small::named("pair").expect("there is one");
-    for bug in [Bug::KeepVoid, Bug::KeepResidual, Bug::ForgetView] {
+    // Depth first, a path on which a forgotten view is waited for comes before one on which it is another.
+    for (bug, invariant) in [
+        (Bug::KeepVoid, Bug::KeepVoid.breaks()),
+        (Bug::KeepResidual, Bug::KeepResidual.breaks()),
+        (Bug::ForgetView, "ending"),
+    ] {
         let planted = Planted::bug(bug);
         let found = explore(small, planted).expect_err("there is a bug");
-        assert_eq!(found.invariant, bug.breaks(), "{found}");
+        assert_eq!(found.invariant, invariant, "{found}");
         let path = found.command.split("--path ").nth(1);
         let path = path.and_then(|path| path.split(' ').next());
         let path: Result<Vec<usize>, _> = path
