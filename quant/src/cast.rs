@@ -17,6 +17,9 @@ pub(crate) enum Cast {
 }
 
 impl Cast {
+    /// Number in the header of frames of fp32, which are also the last ones of members that leave.
+    pub(crate) const FLUSH: u8 = 0;
+
     /// Bytes of an element.
     pub(crate) fn width(self) -> usize {
         match self {

@@ -6,6 +6,7 @@ mod streams;
 
 use std::ops::Range;
 
+use crate::cast::Cast;
 use crate::coding;
 use crate::error::DecodeError;
 use crate::frame::{FrameId, HEADER_BYTES, Header, SETTINGS_BYTES, Settings, verify};
@@ -78,17 +79,19 @@ impl Decoder {
         }
     }
 
-    /// Bound on the bytes of a frame of the bucket `range`, whatever the gradient is.
+    /// Bound on the bytes of a frame of the bucket `range`, whatever the gradient is; that of a member which
+    /// leaves is fp32's.
     pub fn frame_bytes_max(&self, range: Range<usize>) -> usize {
         let body = match self.spec.method() {
             CodecMethod::Cast(cast) => range.len() * cast.width(),
-            CodecMethod::Quantized { .. } => self.quantized_bytes_max(range),
+            CodecMethod::Quantized { .. } => self.quantized_bytes_max(range.clone()),
             CodecMethod::LowRank { .. } => SETTINGS_BYTES + 4 * range.len(),
         };
-        HEADER_BYTES + body
+        HEADER_BYTES + body.max(range.len() * Cast::Fp32.width())
     }
 
-    /// `target[i] += weight · q[i]` over the bucket `range`, for the frame that should be `expected`.
+    /// `target[i] += weight · q[i]` over the bucket `range`, for the frame that should be `expected`: one
+    /// of the run's codec, or of [`Encoder::flush`](crate::Encoder::flush).
     ///
     /// # Errors
     ///
@@ -117,7 +120,10 @@ impl Decoder {
         );
         let header = Header::read(frame)?;
         verify(frame)?;
-        field("codec", header.codec.into(), self.spec.number().into())?;
+        let flushed = header.codec == Cast::FLUSH;
+        if !flushed {
+            field("codec", header.codec.into(), self.spec.number().into())?;
+        }
         field("step", header.id.step, expected.step)?;
         field("rank", header.id.rank.into(), expected.rank.into())?;
         field("bucket", header.id.bucket.into(), expected.bucket.into())?;
@@ -127,7 +133,14 @@ impl Decoder {
             range.len() as u64,
         )?;
         let body = &frame[HEADER_BYTES..];
-        match self.spec.method() {
+        let method = self.spec.method();
+        let method = if flushed {
+            self.scratch.symbols.clear();
+            &CodecMethod::Cast(Cast::Fp32)
+        } else {
+            method
+        };
+        match method {
             CodecMethod::Cast(cast) => {
                 exactly(frame.len(), HEADER_BYTES + range.len() * cast.width())?;
                 if !cast.is_finite(self.simd, body) {

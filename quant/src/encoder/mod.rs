@@ -3,6 +3,7 @@
 mod bucket;
 mod budget;
 mod elements;
+mod flush;
 mod groups;
 mod state;
 mod survey;
