@@ -26,11 +26,19 @@ const RUN: [&str; 8] = [
     "100",
 ];
 
-/// A view as `history.jsonl` says it: its first step, and its members in rank order.
+/// A view as `history.jsonl` says it: its first step, its members in rank order, and what became of residuals.
 #[derive(Debug)]
 struct View {
     first_step: u64,
     nodes: Vec<u64>,
+    residuals: Vec<Residual>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Residual {
+    Flushed { node: u64, step: u64 },
+    Kept { node: u64, by: u64 },
+    Lost { node: u64 },
 }
 
 fn history(dir: &Path) -> Vec<View> {
@@ -38,7 +46,26 @@ fn history(dir: &Path) -> Vec<View> {
     let view = |line: &str| {
         let line: Value = serde_json::from_str(line).expect("it is JSON");
         let members = line["members"].as_array().expect("there are members");
+        let residuals = line["residuals"].as_array().expect("there may be some");
+        let residual = |it: &Value| {
+            let node = number(&it["node"]);
+            match (&it["flushed_at"], &it["kept_by"]) {
+                (Value::Null, Value::Null) => {
+                    assert!(it["lost_norm"].as_f64().is_none_or(|norm| norm >= 0.0));
+                    Residual::Lost { node }
+                }
+                (step, Value::Null) => Residual::Flushed {
+                    node,
+                    step: number(step),
+                },
+                (_, by) => Residual::Kept {
+                    node,
+                    by: number(by),
+                },
+            }
+        };
         View {
+            residuals: residuals.iter().map(residual).collect(),
             first_step: number(&line["first_step"]),
             nodes: members
                 .iter()
@@ -52,6 +79,22 @@ fn history(dir: &Path) -> Vec<View> {
         .collect()
 }
 
+/// What became of residuals, in the order in which it was said.
+fn residuals(views: &[View]) -> Vec<Residual> {
+    let said = views.iter().flat_map(|view| &view.residuals);
+    said.copied().collect()
+}
+
+/// What `node` begins with: what another had when it was left out, if it goes on with that.
+fn inherited(encoders: &BTreeMap<u64, Encoder>, said: &[Residual], heir: u64) -> Option<Encoder> {
+    let of = said.iter().find_map(|residual| match residual {
+        Residual::Kept { node, by } if *by == heir => Some(*node),
+        _ => None,
+    })?;
+    let encoder = encoders.get(&of).cloned();
+    encoder.or_else(|| inherited(encoders, said, of))
+}
+
 /// Trains as the history says, with the batch that a view of so many members takes a step.
 fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
     let digits = data::load(DataName::Digits, None).expect("it is embedded");
@@ -61,6 +104,7 @@ fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
     let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));
     let all = 0..parameters.len();
     let mut encoders: BTreeMap<u64, Encoder> = BTreeMap::new();
+    let said = residuals(views);
     let mut decoder = Decoder::new(&spec, &layout, 0);
     let mut sgd = Sgd::new(0.9, parameters.len());
     let mut sampler = Sampler::new(0, digits.train.len());
@@ -86,10 +130,20 @@ fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
                 bucket: 0,
             };
             let mut frame = Vec::new();
-            let encoder = encoders.entry(*node);
-            encoder
-                .or_insert_with(|| Encoder::new(&spec, &layout, 0))
-                .encode(id, share as u32, all.clone(), &gradient, &mut frame);
+            if !encoders.contains_key(node) {
+                let fresh = || Encoder::new(&spec, &layout, 0);
+                let encoder = inherited(&encoders, &said, *node).unwrap_or_else(fresh);
+                encoders.insert(*node, encoder);
+            }
+            let encoder = encoders.get_mut(node).expect("it is there");
+            let flush = Residual::Flushed { node: *node, step };
+            let encode = if said.contains(&flush) {
+                Encoder::flush
+            } else {
+                Encoder::encode
+            };
+            let (share, all) = (share as u32, all.clone());
+            encode(encoder, id, share, all, &gradient, &mut frame);
             frames.push((id, frame));
         }
         let frames: Vec<(FrameId, &[u8])> = frames.iter().map(|(id, f)| (*id, &f[..])).collect();
@@ -101,7 +155,13 @@ fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
 }
 
 /// The run has completed, through at least so many views, and its model is what its history makes.
-fn is_its_history(ended: &Ended, dir: &Path, views: usize, steps: u64, batch: Option<u64>) {
+fn is_its_history(
+    ended: &Ended,
+    dir: &Path,
+    views: usize,
+    steps: u64,
+    batch: Option<u64>,
+) -> Vec<Residual> {
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     assert!(
         ended.stdout.contains("replicas identical    yes"),
@@ -130,6 +190,7 @@ fn is_its_history(ended: &Ended, dir: &Path, views: usize, steps: u64, batch: Op
         .filter(|line| line.contains("train_loss"))
         .count();
     assert_eq!(steps_reported as u64, steps, "every step once");
+    residuals(&history)
 }
 
 /// `kill -9` of each rank: the others go on, and the launcher says so.
@@ -145,7 +206,10 @@ fn whoever_is_killed_the_others_go_on() {
         let ended = program.finish();
         let said = format!("rank {victim} was killed by signal 9; the others go on without it");
         assert!(ended.stderr.contains(&said), "{}", ended.stderr);
-        is_its_history(&ended, dir.path(), 2, 3000, None);
+        let residuals = is_its_history(&ended, dir.path(), 2, 3000, None);
+        let lost = |it: &Residual| matches!(it, Residual::Lost { .. });
+        assert!(residuals.iter().any(lost), "{residuals:?}");
+        assert!(ended.stdout.contains("residuals lost"), "{}", ended.stdout);
     }
 }
 
@@ -175,21 +239,47 @@ fn cluster(args: &[&str]) -> Cluster {
 /// T12: a node that comes back takes a member's replica and trains on with the others.
 #[test]
 fn who_comes_back_trains_on_with_the_others() {
-    let args = ["-n", "3", "--steps", "20000", "--global-batch", "100"];
+    let args = [
+        "-n",
+        "3",
+        "--steps",
+        "20000",
+        "--global-batch",
+        "100",
+        "--record",
+    ];
     let mut cluster = cluster(&args);
-    let mut nodes: Vec<Program> = (0..3).map(|_| cluster.node(&[])).collect();
+    let record = ["--record-dir", "run/record"];
+    let mut nodes: Vec<Program> = (0..3).map(|_| cluster.node(&record)).collect();
     cluster.until("view 1: 3 members train");
     nodes.remove(1).signal("KILL");
     cluster.until("2 members train");
-    nodes.push(cluster.node(&[]));
+    nodes.push(cluster.node(&record));
     cluster.until("3 members train");
-    // And one that leaves in order.
+    // And one that leaves in order, with a last contribution that keeps nothing back.
     let leaver = nodes.remove(0);
     leaver.signal("TERM");
-    assert_eq!(leaver.finish().code(), Some(143));
+    let left = leaver.finish();
+    assert_eq!(left.code(), Some(143));
+    assert!(
+        left.stderr.contains("left with nothing kept back"),
+        "{}",
+        left.stderr
+    );
     let ended = cluster.finish();
     assert!(ended.stderr.contains("told to stop"), "{}", ended.stderr);
-    is_its_history(&ended, cluster.dir(), 4, 20_000, Some(100));
+    let residuals = is_its_history(&ended, cluster.dir(), 4, 20_000, Some(100));
+    let flushed = residuals.iter().filter_map(|it| match it {
+        Residual::Flushed { step, .. } => Some(*step),
+        _ => None,
+    });
+    assert!(
+        matches!(flushed.collect::<Vec<_>>()[..], [step] if step > 0),
+        "{residuals:?}"
+    );
+    // The frames alone make the same, those of the last contribution among them.
+    let replayed = harness::ecq(cluster.dir(), &["replay", "run", "--verify"]);
+    assert_eq!(replayed.code(), Some(0), "{}", replayed.stderr);
     for node in nodes {
         let ended = node.finish();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
@@ -209,7 +299,17 @@ fn who_was_frozen_comes_back_by_itself() {
     nodes[1].until(|line| line.contains("trying to come back").then_some(()));
     cluster.until("2 members train");
     let ended = cluster.finish();
-    is_its_history(&ended, cluster.dir(), 3, 5000, None);
+    let residuals = is_its_history(&ended, cluster.dir(), 3, 5000, None);
+    // What seemed lost is there again. (On a busy machine others may have been left out, too.)
+    let is_kept = |node: u64| {
+        let kept = |it: &Residual| matches!(it, Residual::Kept { node: of, .. } if *of == node);
+        residuals.iter().any(kept)
+    };
+    let lost = residuals.iter().find_map(|it| match it {
+        Residual::Lost { node } => Some(*node),
+        _ => None,
+    });
+    assert!(lost.is_some_and(is_kept), "{residuals:?}");
     for node in nodes {
         let ended = node.finish();
         assert_eq!(ended.code(), Some(0), "{}", ended.stderr);

@@ -36,8 +36,8 @@ mod view;
 pub use config::{ConfigError, RunConfig};
 pub use id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 pub use message::{
-    Evaluation, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Refusal, StepReport,
-    ToCoordinator, ToNode,
+    Evaluation, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Legacy, Refusal,
+    Residual, StepReport, ToCoordinator, ToNode,
 };
 pub use node::Verdict;
 pub use view::{Member, View};

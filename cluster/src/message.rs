@@ -16,6 +16,37 @@ pub struct Hello {
     pub address: String,
     /// Whether it only follows, and never is a member.
     pub observe: bool,
+    /// The residual that its process still has, if it comes back.
+    pub residual: Option<Residual>,
+}
+
+/// What a process has computed as a member and not sent, and still has when it comes back as a new node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Residual {
+    /// As whom.
+    pub node: NodeId,
+    /// The residual is known as it was before any step from this one on.
+    pub first: Step,
+}
+
+/// What becomes of the residual of a member of an earlier view, where it is not lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Legacy {
+    /// Its last contribution was sent whole and has been applied. (It is void all the same, like any other, if
+    /// all who have applied it are lost: then a later view begins with that step, or before.)
+    Flushed {
+        /// The member.
+        node: NodeId,
+        /// The step of that contribution.
+        step: Step,
+    },
+    /// A new member goes on with it, as it was after the last contribution that counts.
+    Kept {
+        /// Whose it was.
+        node: NodeId,
+        /// Who has it now.
+        by: NodeId,
+    },
 }
 
 /// What a node must have in common with all others before it may train with them.
@@ -105,6 +136,14 @@ pub enum ToCoordinator {
     },
     /// The node ends before the run does.
     Leave(Failure),
+    /// The member has applied its last contribution, which was sent whole, and makes no other: the next
+    /// view should do without it.
+    Depart {
+        /// The step to which it has contributed.
+        step: Step,
+        /// Why it leaves.
+        failure: Failure,
+    },
 }
 
 /// The coordinator's words to a node.
@@ -134,6 +173,8 @@ pub enum ToNode {
         view: View,
         /// The member that is asked for the snapshot first.
         donor: Rank,
+        /// The step before which the residual counts that the node has told of, if it does.
+        residual: Option<Step>,
     },
     /// Send contributions to this node too: it follows the view.
     Observe {

@@ -3,8 +3,8 @@
 use ecq_cluster::coordinator::{self, Coordinator};
 use ecq_cluster::node::{self, Node};
 use ecq_cluster::{
-    Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Member, Refusal, RunConfig,
-    ToCoordinator, ToNode, View,
+    Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Member, Refusal, Residual,
+    RunConfig, ToCoordinator, ToNode, View,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -43,6 +43,10 @@ fn hello() -> impl Strategy<Value = Hello> {
         version: "1".into(),
         address: String::new(),
         observe: false,
+        residual: rank.map(|rank| Residual {
+            node: u64::from(rank),
+            first: 0,
+        }),
     })
 }
 
@@ -72,6 +76,8 @@ fn to_coordinator() -> impl Strategy<Value = ToCoordinator> {
         4 => (number(), number()).prop_map(|(view, next)| ToCoordinator::Frozen { view, next }),
         2 => number().prop_map(|view| ToCoordinator::CaughtUp { view }),
         1 => failure().prop_map(ToCoordinator::Leave),
+        2 => (number(), failure())
+            .prop_map(|(step, failure)| ToCoordinator::Depart { step, failure }),
     ]
 }
 
@@ -118,7 +124,8 @@ fn node_event() -> impl Strategy<Value = node::Event> {
         4 => (0..4_u64).prop_map(|node| ToNode::Welcome { node, config: String::new(), begun: true }),
         8 => installation().prop_map(ToNode::Install),
         4 => number().prop_map(|view| ToNode::Freeze { view }),
-        4 => (view(), small()).prop_map(|(view, donor)| ToNode::Follow { view, donor }),
+        4 => (view(), small(), proptest::option::of(number()))
+            .prop_map(|(view, donor, residual)| ToNode::Follow { view, donor, residual }),
         2 => (number(), 0..4_u64).prop_map(|(view, node)| {
             let observer = Member { node, address: String::new() };
             ToNode::Observe { view, observer }
@@ -155,6 +162,7 @@ fn node_event() -> impl Strategy<Value = node::Event> {
         1 => Just(Event::Reconnected),
         1 => Just(Event::CoordinatorGone(String::new())),
         1 => failure().prop_map(Event::Failed),
+        2 => failure().prop_map(Event::Stop),
         4 => Just(Event::Tick),
     ]
 }
@@ -214,7 +222,7 @@ proptest! {
     fn a_node_exits_once_and_does_nothing_more(
         events in vec((0..200_u64, node_event()), 0..60)
     ) {
-        let hello = Hello { run: None, rank: None, version: "1".into(), address: String::new(), observe: false };
+        let hello = Hello { run: None, rank: None, version: "1".into(), address: String::new(), observe: false, residual: None };
         let mut machine = Node::new(0, hello, 100, &mut Vec::new());
         let (mut now, mut over) = (0, false);
         for (passed, event) in events {

@@ -16,6 +16,7 @@ mod error;
 mod history;
 mod metrics;
 mod model;
+mod residuals;
 mod run_dir;
 mod service;
 mod session;

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `run` | one: the text of `config.toml`, and what nodes have in common (`replica` and `data` are digests) |
 //! | `views`, `members` | the history: a view, and its members by rank |
+//! | `residuals` | what became of a residual (`flushed`, `kept`, `lost`), said with a view: at which step, by whom, ‖h‖ |
 //! | `steps` | a step, with the columns of `metrics.jsonl` |
 //! | `evaluations` | an evaluation, likewise |
 //! | `reasons` | what the coordinator did or waited for from then on, in words, as in its log; `step` steps were done |
@@ -21,10 +22,11 @@ use serde::de::DeserializeOwned;
 
 use crate::error::CoordinatorError;
 use crate::metrics::{EvaluationLine, StepMetrics};
+use crate::residuals::{Fate, Note};
 use crate::run_dir::{RunDir, STORE};
 
 /// Layout of the tables; another one is refused.
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
 const TABLES: &str = "
     CREATE TABLE run (
@@ -38,7 +40,11 @@ const TABLES: &str = "
         view INTEGER NOT NULL, rank INTEGER NOT NULL, node INTEGER NOT NULL, address TEXT NOT NULL,
         PRIMARY KEY (view, rank)
     );
-    CREATE TABLE reasons (wall_seconds REAL NOT NULL, step INTEGER NOT NULL, reason TEXT NOT NULL);";
+    CREATE TABLE reasons (wall_seconds REAL NOT NULL, step INTEGER NOT NULL, reason TEXT NOT NULL);
+    CREATE TABLE residuals (
+        view INTEGER NOT NULL, node INTEGER NOT NULL, became TEXT NOT NULL, value,
+        PRIMARY KEY (view, node, became)
+    );";
 
 /// The store of a run.
 #[derive(Debug)]
@@ -51,6 +57,7 @@ pub(crate) struct Store {
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) views: Vec<View>,
+    pub(crate) notes: Vec<Note>,
     pub(crate) fingerprint: Option<Fingerprint>,
     pub(crate) steps: Vec<StepMetrics>,
     pub(crate) evaluations: Vec<EvaluationLine>,
@@ -151,8 +158,23 @@ impl Store {
                 })
             })?;
         }
+        let notes = "SELECT view, node, became, value FROM residuals ORDER BY view, rowid";
+        let notes = self.rows(notes, [], |row| {
+            let became: String = row.get(2)?;
+            let fate = match became.as_str() {
+                "flushed" => Fate::Flushed(unsigned(row.get(3)?)),
+                "kept" => Fate::Kept(unsigned(row.get(3)?)),
+                _ => Fate::Lost(row.get::<_, Option<f64>>(3)?.unwrap_or(f64::NAN)),
+            };
+            Ok(Note {
+                view: unsigned(row.get(0)?),
+                node: unsigned(row.get(1)?),
+                fate,
+            })
+        })?;
         Ok(Stored {
             views,
+            notes,
             fingerprint: fingerprint.into_iter().next(),
             steps: self.table("steps")?,
             evaluations: self.table("evaluations")?,
@@ -208,8 +230,8 @@ impl Store {
         })
     }
 
-    /// Appends a view; returns when it would survive a power failure.
-    pub(crate) fn append(&mut self, view: &View) -> Result<(), CoordinatorError> {
+    /// Appends a view, and what is said with it; returns when it would survive a power failure.
+    pub(crate) fn append(&mut self, view: &View, notes: &[Note]) -> Result<(), CoordinatorError> {
         self.synchronous("FULL")?;
         self.transact(|transaction| {
             let values = (
@@ -226,6 +248,17 @@ impl Store {
                     &member.address,
                 );
                 transaction.execute("INSERT INTO members VALUES (?1, ?2, ?3, ?4)", values)?;
+            }
+            for note in notes {
+                let (became, value) = match note.fate {
+                    Fate::Flushed(step) => ("flushed", Value::Integer(signed(step))),
+                    Fate::Kept(by) => ("kept", Value::Integer(signed(by))),
+                    Fate::Lost(norm) if norm.is_finite() => ("lost", Value::Real(norm)),
+                    Fate::Lost(_) => ("lost", Value::Null),
+                };
+                let values = (signed(note.view), signed(note.node), became, value);
+                let insert = "INSERT OR REPLACE INTO residuals VALUES (?1, ?2, ?3, ?4)";
+                transaction.execute(insert, values)?;
             }
             Ok(())
         })?;

@@ -47,11 +47,20 @@ fn all_of_it_is_there_when_it_is_opened_again() {
     let empty = store.read().expect("it is readable");
     assert!(empty.fingerprint.is_none() && empty.views.is_empty() && empty.steps.is_empty());
     store.begin(&fingerprint).expect("it is writable");
-    for (number, first_step) in [(1, 0), (2, 7)] {
-        store
-            .append(&view(number, first_step))
-            .expect("it is writable");
-    }
+    let fates = [
+        Fate::Flushed(6),
+        Fate::Lost(0.5),
+        Fate::Lost(f64::NAN),
+        Fate::Kept(9),
+    ];
+    let note = |(node, fate)| Note {
+        view: 2,
+        node,
+        fate,
+    };
+    let notes: Vec<Note> = (3..).zip(fates).map(note).collect();
+    store.append(&view(1, 0), &[]).expect("it is writable");
+    store.append(&view(2, 7), &notes).expect("it is writable");
     let steps: Vec<StepMetrics> = (1..=5).map(step).collect();
     store
         .record(&steps, &[evaluation(2), evaluation(5)])
@@ -63,6 +72,7 @@ fn all_of_it_is_there_when_it_is_opened_again() {
     assert_eq!(stored.fingerprint, Some(fingerprint));
     assert_eq!(stored.views, [view(1, 0), view(2, 7)]);
     // NaN is no equal of itself.
+    assert_eq!(format!("{:?}", stored.notes), format!("{notes:?}"));
     assert_eq!(format!("{:?}", stored.steps), format!("{steps:?}"));
     assert_eq!(stored.evaluations, [evaluation(2), evaluation(5)]);
     store.truncate(3).expect("it is writable");

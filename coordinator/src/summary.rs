@@ -6,6 +6,7 @@ use ecq_cluster::{Digest, RunConfig, Step};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::metrics::Metrics;
+use crate::residuals::Loss;
 
 /// A completed run. What is not finite is null in JSON, and not a number when it is read back.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -53,6 +54,12 @@ pub struct Summary {
     /// 32 ÷ bits_per_element.
     #[serde(deserialize_with = "number")]
     pub compression_vs_fp32: f64,
+    /// How many residuals went with members that were lost and have not come back.
+    #[serde(default)]
+    pub residuals_lost: u64,
+    /// Σ ‖h‖ of these, each as it was reported last.
+    #[serde(default)]
+    pub residual_norm_lost: f64,
     /// BLAKE3 of the final parameters and optimizer state.
     pub replica_digest: String,
     /// Whether all members reported that digest: a run in which they differ fails instead.
@@ -61,7 +68,13 @@ pub struct Summary {
 
 impl Summary {
     /// The summary of a run that completed with this digest.
-    pub(crate) fn new(config: &RunConfig, metrics: &Metrics, steps: Step, digest: Digest) -> Self {
+    pub(crate) fn new(
+        config: &RunConfig,
+        metrics: &Metrics,
+        lost: Loss,
+        steps: Step,
+        digest: Digest,
+    ) -> Self {
         let history = &metrics.history;
         // Steps of which nobody is left to report have no measures.
         let reported = history.iter().filter(|metrics| metrics.samples() > 0);
@@ -102,6 +115,8 @@ impl Summary {
             bytes_sent_per_node_per_step: metrics.bytes_sent_total()
                 / (history.len().max(1)) as f64,
             compression_vs_fp32: 32.0 / bits_per_element,
+            residuals_lost: lost.residuals,
+            residual_norm_lost: lost.norm,
             replica_digest: digest.to_string(),
             replicas_identical: true,
         }
@@ -123,7 +138,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rows = [
+        let mut rows = vec![
             ("run", self.name.clone()),
             ("data", self.data.clone()),
             (
@@ -165,6 +180,14 @@ impl fmt::Display for Summary {
                 if self.replicas_identical { "yes" } else { "no" }.to_owned(),
             ),
         ];
+        if self.residuals_lost > 0 {
+            let (count, norm) = (self.residuals_lost, self.residual_norm_lost);
+            let lost = match norm > 0.0 {
+                true => format!("{count}, norms {norm:.4} in all"),
+                false => format!("{count}, before any norm was reported"),
+            };
+            rows.insert(rows.len() - 2, ("residuals lost", lost));
+        }
         let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (i, (name, value)) in rows.iter().enumerate() {
             let end = if i + 1 < rows.len() { "\n" } else { "" };

@@ -45,7 +45,11 @@ pub(crate) async fn command(args: NodeArgs) -> Result<(), Failed> {
         record_dir: args.record_dir,
         connect_timeout: patience,
     };
-    match ecq_node::run(options, stop.token.clone()).await {
+    let told = ecq_node::Stop {
+        in_order: stop.token.clone(),
+        at_once: stop.again.clone(),
+    };
+    match ecq_node::run(options, told).await {
         Ok(_) => Ok(()),
         Err(error) => {
             let stopped = matches!(error, NodeError::Failed(Failure::Stopped(_)));

@@ -53,7 +53,7 @@ pub struct RunOptions {
     /// size for each
     #[arg(long, env = "ECQ_GLOBAL_BATCH", value_name = "B")]
     pub global_batch: Option<u32>,
-    /// Learning rate at the first step [default: 0.1]
+    /// Learning rate at the first step, never scaled by the number of nodes [default: 0.1]
     #[arg(long, env = "ECQ_LR")]
     pub lr: Option<f64>,
     /// Learning-rate schedule: linear (to zero) or constant [default: linear]

@@ -84,16 +84,26 @@ pub struct Report {
     pub digest: Option<Digest>,
 }
 
+/// How a node is told to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// To leave, with a last contribution that keeps nothing back.
+    pub in_order: CancellationToken,
+    /// Not to wait for that any longer.
+    pub at_once: CancellationToken,
+}
+
 /// Takes part in a run until its end; `stop` makes the node leave.
 ///
 /// A node that the others have gone on without, because it was frozen or cut off, comes back as a
-/// new one: with a member's replica, and without a residual.
-pub async fn run(options: Options, stop: CancellationToken) -> Result<Report, NodeError> {
-    let mut loss = None;
+/// new one: with a member's replica, and with its own residual as it was after the last contribution that
+/// counts.
+pub async fn run(options: Options, stop: Stop) -> Result<Report, NodeError> {
+    let (mut loss, mut heritage) = (None, None);
     loop {
         let driver = tokio::select! {
-            driver = driver::Driver::start(options.clone()) => driver,
-            () = stop.cancelled() => {
+            driver = driver::Driver::start(options.clone(), heritage.take()) => driver,
+            () = stop.in_order.cancelled() => {
                 return Err(NodeError::Failed(Failure::Stopped("told to stop".to_owned())));
             }
         };
@@ -103,7 +113,7 @@ pub async fn run(options: Options, stop: CancellationToken) -> Result<Report, No
             (Err(NodeError::Unreachable { .. }), Some(loss)) => return Err(loss),
             (Err(error), _) => return Err(error),
         };
-        match driver.run(stop.clone()).await {
+        match driver.run(&stop, &mut heritage).await {
             Err(error @ (NodeError::Excluded(_) | NodeError::CoordinatorLost(_))) => {
                 tracing::warn!("{error}; trying to come back");
                 loss = Some(error);

@@ -1,8 +1,8 @@
 //! Conversions between wire messages and domain types.
 
 use ecq_cluster::{
-    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal, Step,
-    StepReport, ToCoordinator, ToNode, View,
+    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal, Residual,
+    Step, StepReport, ToCoordinator, ToNode, View,
 };
 
 use crate::v1::{self, coordinator_message, failure, node_message, refusal};
@@ -46,6 +46,7 @@ impl From<NodeWords> for v1::NodeMessage {
                     version,
                     address,
                     observe,
+                    residual,
                 } = hello;
                 Kind::Hello(v1::Hello {
                     run,
@@ -53,6 +54,7 @@ impl From<NodeWords> for v1::NodeMessage {
                     version,
                     address,
                     observe,
+                    residual: residual.map(Into::into),
                 })
             }
             NodeWords::Protocol(ToCoordinator::Return { node, view, frozen }) => {
@@ -93,6 +95,10 @@ impl From<NodeWords> for v1::NodeMessage {
                 digest: digest.0.to_vec(),
             }),
             NodeWords::Protocol(ToCoordinator::Leave(failure)) => Kind::Leave(failure.into()),
+            NodeWords::Protocol(ToCoordinator::Depart { step, failure }) => {
+                let failure = Some(failure.into());
+                Kind::Depart(v1::Depart { step, failure })
+            }
             NodeWords::Reports(reports) => Kind::Reports(v1::StepReports {
                 reports: reports.into_iter().map(Into::into).collect(),
             }),
@@ -118,12 +124,14 @@ impl TryFrom<v1::NodeMessage> for NodeWords {
                 version,
                 address,
                 observe,
+                residual,
             }) => ToCoordinator::Hello(Hello {
                 run,
                 rank,
                 version,
                 address,
                 observe,
+                residual: residual.map(Into::into),
             }),
             Kind::Return(v1::Return { node, view, frozen }) => {
                 ToCoordinator::Return { node, view, frozen }
@@ -157,6 +165,13 @@ impl TryFrom<v1::NodeMessage> for NodeWords {
                 digest: digest(&found.digest)?,
             },
             Kind::Leave(failure) => ToCoordinator::Leave(failure.try_into()?),
+            Kind::Depart(found) => ToCoordinator::Depart {
+                step: found.step,
+                failure: found
+                    .failure
+                    .ok_or(WireError::Missing("failure"))?
+                    .try_into()?,
+            },
             Kind::Reports(found) => {
                 let reports = found.reports.into_iter().map(Into::into).collect();
                 return Ok(Self::Reports(reports));
@@ -248,9 +263,14 @@ impl From<ToNode> for v1::CoordinatorMessage {
                 supply: found.supply.into_iter().map(Into::into).collect(),
                 restore: found.restore,
             }),
-            ToNode::Follow { view, donor } => Kind::Follow(v1::Follow {
+            ToNode::Follow {
+                view,
+                donor,
+                residual,
+            } => Kind::Follow(v1::Follow {
                 view: Some(view.into()),
                 donor,
+                residual,
             }),
             ToNode::Observe { view, observer } => Kind::Observe(v1::Observe {
                 view,
@@ -293,6 +313,7 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorWords {
             Kind::Follow(found) => ToNode::Follow {
                 view: found.view.ok_or(WireError::Missing("view"))?.into(),
                 donor: found.donor,
+                residual: found.residual,
             },
             Kind::Observe(found) => ToNode::Observe {
                 view: found.view,
@@ -430,6 +451,8 @@ macro_rules! same_fields {
 }
 
 same_fields!(Member, v1::Member, node, address);
+
+same_fields!(Residual, v1::Residual, node, first);
 
 same_fields!(
     StepReport,

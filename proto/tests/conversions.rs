@@ -1,7 +1,7 @@
 //! Whatever is said arrives as it was said; what nobody can have said is an error.
 
 use ecq_cluster::{
-    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal,
+    Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal, Residual,
     StepReport, ToCoordinator, ToNode, View,
 };
 use ecq_proto::{CoordinatorWords, NodeWords, WireError, v1};
@@ -17,6 +17,7 @@ fn words_of_nodes_survive_the_wire() {
         version: "1".into(),
         address: "127.0.0.1:1".into(),
         observe: false,
+        residual: Some(Residual { node: 6, first: 7 }),
     };
     let fingerprint = Fingerprint {
         replica: A,
@@ -39,6 +40,7 @@ fn words_of_nodes_survive_the_wire() {
         NodeWords::Protocol(ToCoordinator::Hello(Hello {
             run: None,
             rank: None,
+            residual: None,
             ..hello.clone()
         })),
         NodeWords::Protocol(ToCoordinator::Hello(hello)),
@@ -66,6 +68,10 @@ fn words_of_nodes_survive_the_wire() {
             digest: B,
         }),
         NodeWords::Protocol(ToCoordinator::Leave(Failure::Diverged("NaN".into()))),
+        NodeWords::Protocol(ToCoordinator::Depart {
+            step: 8,
+            failure: Failure::Stopped("told to stop".into()),
+        }),
         NodeWords::Reports(vec![report, StepReport::default()]),
         NodeWords::Evaluation(Evaluation {
             steps: 1,
@@ -142,6 +148,7 @@ fn words_of_the_coordinator_survive_the_wire() {
             ToNode::Follow {
                 view: view.clone(),
                 donor: 3,
+                residual: Some(9),
             },
             ToNode::Observe {
                 view: 2,

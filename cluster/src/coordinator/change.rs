@@ -104,11 +104,6 @@ impl Change {
         place.is_some()
     }
 
-    /// Whether nobody is left to go on with.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.stand.is_empty()
-    }
-
     /// Nodes that have not answered.
     pub(crate) fn missing(&self) -> Vec<NodeId> {
         let missing = self.stand.iter().filter(|(_, next)| next.is_none());
@@ -182,6 +177,24 @@ impl History {
             let made = (step - view.first_step).saturating_mul(per_step(view.size()));
             view.consumed.saturating_add(made)
         })
+    }
+
+    /// The first step to which contributions of `node` do not count, which was a member of an earlier view.
+    pub(crate) fn left_out(&self, node: NodeId) -> Option<Step> {
+        let mut later = Vec::new();
+        for view in self.0.values().rev() {
+            if view.rank_of(node).is_some() {
+                return later.into_iter().min();
+            }
+            later.push(view.first_step);
+        }
+        None
+    }
+
+    /// Whether `node` was a member of the last view.
+    pub(crate) fn has_member(&self, node: NodeId) -> bool {
+        let last = self.0.last_key_value();
+        last.is_some_and(|(_, view)| view.rank_of(node).is_some())
     }
 }
 

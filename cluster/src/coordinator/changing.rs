@@ -3,7 +3,7 @@
 use super::change::{Change, Decision};
 use super::vote::Vote;
 use super::{Command, Coordinator, Phase};
-use crate::id::{NodeId, Step, ViewNumber};
+use crate::id::{NodeId, Rank, Step, ViewNumber};
 use crate::message::{Failure, Installation, ToNode};
 use crate::view::{Member, View};
 
@@ -14,8 +14,13 @@ impl Coordinator {
             self.observe(view.number, member.node, node, out);
         }
         let donor = view.size().saturating_sub(1); // Rank 0 has the evaluations to do.
+        let residual = self.inherit(node);
         let view = view.clone();
-        let message = ToNode::Follow { view, donor };
+        let message = ToNode::Follow {
+            view,
+            donor,
+            residual,
+        };
         out.push(Command::Send { to: node, message });
     }
 
@@ -99,27 +104,38 @@ impl Coordinator {
         out: &mut Vec<Command>,
     ) {
         let (donor, behind) = supply.unwrap_or_default();
+        let behind: Vec<Member> = behind
+            .into_iter()
+            .filter_map(|node| self.seats.member(node))
+            .collect();
+        let hold = view.size() < self.config.min_nodes;
+        let installation = |to: NodeId, restore: Option<Rank>| {
+            ToNode::Install(Installation {
+                view: view.clone(),
+                hold,
+                supply: behind.iter().filter(|_| to == donor).cloned().collect(),
+                restore,
+            })
+        };
         for member in &view.members {
             let to = member.node;
-            let behind = behind.iter().filter(|_| to == donor);
-            let installation = Installation {
-                view: view.clone(),
-                hold: view.size() < self.config.min_nodes,
-                supply: behind.filter_map(|node| self.seats.member(*node)).collect(),
-                restore: self.restores.get(&to).copied(),
-            };
-            let message = ToNode::Install(installation);
+            let message = installation(to, self.restores.get(&to).copied());
             out.push(Command::Send { to, message });
             if let Some(seat) = self.seats.get_mut(to) {
                 seat.finished = None;
             }
         }
+        self.release(&view, |to| installation(to, None), out);
         self.restores.clear();
         self.vote = Vote::default();
         for node in self.seats.waiting(&view) {
             self.follow(&view, node, out);
         }
         self.phase = Phase::Training(view);
+        if !self.departures.is_empty() {
+            // Of members of this view, who have said so while it was being stored.
+            self.change(out);
+        }
     }
 
     /// Asks everybody to stand still.
@@ -159,11 +175,22 @@ impl Coordinator {
         let Phase::Changing(view, change) = &self.phase else {
             return;
         };
-        if change.is_empty() && self.config.checkpoint_every.is_some() {
-            self.phase = Phase::Recovering(view.clone());
+        let nobody_stays = change
+            .asked()
+            .all(|node| self.departures.contains_key(&node));
+        if nobody_stays && self.config.checkpoint_every.is_some() {
+            let view = view.clone();
+            for node in change.asked().collect::<Vec<_>>() {
+                let text = "nobody is left to go on".to_owned();
+                let message = ToNode::Excluded(Failure::Stopped(text));
+                out.push(Command::Send { to: node, message });
+                self.seats.free(node);
+            }
+            self.departures.clear();
+            self.phase = Phase::Recovering(view);
             return;
         }
-        if change.is_empty() {
+        if nobody_stays {
             let failure = self.loss.take();
             let failure = failure.unwrap_or(Failure::MemberLost("no member is left".into()));
             return self.fail(failure, out);
@@ -183,6 +210,9 @@ impl Coordinator {
             let text = format!("{who} stands at step {next} where others begin {first_step}");
             return self.lose(node, Failure::MemberLost(text), out);
         }
+        let stays = |node: &NodeId| !self.departures.contains_key(node);
+        let members: Vec<NodeId> = members.into_iter().filter(stays).collect();
+        self.bequeath(first_step, &members, out);
         let view = View {
             number: self.history.last().saturating_add(1),
             first_step,

@@ -285,7 +285,14 @@ fn a_node_that_comes_back_becomes_a_member_while_training_goes_on() {
                 observer: observer.clone(),
             },
         ),
-        send(20, ToNode::Follow { view, donor: 0 }),
+        send(
+            20,
+            ToNode::Follow {
+                view,
+                donor: 0,
+                residual: None,
+            },
+        ),
     ];
     assert_eq!(bench.prepared(20), expected);
     // Its stream from rank 0 breaks: it is opened again.

@@ -1,7 +1,7 @@
 //! What goes into the coordinator's machine, and what comes out.
 
 use crate::id::{Digest, NodeId, Step, ViewNumber};
-use crate::message::{Failure, ToCoordinator, ToNode};
+use crate::message::{Failure, Legacy, ToCoordinator, ToNode};
 use crate::view::View;
 
 /// What happens to the coordinator.
@@ -34,6 +34,8 @@ pub enum Command {
         /// The words.
         message: ToNode,
     },
+    /// Store this with the view that is stored next.
+    Bequeath(Legacy),
     /// Store the view durably, then report [`Event::Persisted`].
     Persist(View),
     /// What the run is doing or waiting for has changed.

@@ -83,6 +83,7 @@ fn another_run_and_another_version_are_refused_with_both_names() {
             version: version.into(),
             address: String::new(),
             observe: false,
+            residual: None,
         })
     };
     let text = refusal(&bench.says(1, ask(Some("letters"), VERSION)), 1);
@@ -130,6 +131,7 @@ fn an_observer_follows_every_view_and_is_no_member_of_any() {
         version: VERSION.into(),
         address: "host:1".into(),
         observe: true,
+        residual: None,
     });
     let followed = |said: &[Command], number: ViewNumber| {
         said.iter().any(|command| {

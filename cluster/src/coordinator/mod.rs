@@ -6,6 +6,7 @@ mod interface;
 mod links;
 mod reason;
 mod recovering;
+mod residuals;
 mod seats;
 mod vote;
 
@@ -49,6 +50,8 @@ pub struct Coordinator {
     history: History,
     vote: Vote,
     links: Links,
+    /// Members that have made their last contribution, and to which step; until there is a view without them.
+    departures: BTreeMap<NodeId, Step>,
     /// Who takes up which rank's checkpoint in the view that is being stored.
     restores: BTreeMap<NodeId, Rank>,
     /// Why the last member was lost.
@@ -71,6 +74,7 @@ impl Coordinator {
             history: History::default(),
             vote: Vote::default(),
             links: Links::default(),
+            departures: BTreeMap::new(),
             restores: BTreeMap::new(),
             loss: None,
             awake: 0,
@@ -166,6 +170,7 @@ impl Coordinator {
                 digest,
             } => self.finished(from, view, (steps, digest), out),
             ToCoordinator::Leave(failure) => self.leave(from, failure, out),
+            ToCoordinator::Depart { step, failure } => self.depart(from, step, failure, out),
         }
     }
 
@@ -184,12 +189,13 @@ impl Coordinator {
             rank,
             address,
             observe,
+            residual,
             ..
         } = hello;
         self.seats
             .take(from, rank.filter(|_| !observe), address, now);
         if let Some(seat) = self.seats.get_mut(from) {
-            seat.observe = observe;
+            (seat.observe, seat.residual) = (observe, residual);
         }
         let message = ToNode::Welcome {
             node: from,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
-use crate::message::{Fingerprint, Kept, Refusal};
+use crate::message::{Fingerprint, Kept, Refusal, Residual};
 use crate::view::{Member, View};
 
 /// A node that has been welcomed.
@@ -24,6 +24,10 @@ pub(crate) struct Seat {
     pub(crate) kept: Vec<Kept>,
     /// Whether it is a member that has not been heard of since this process began.
     pub(crate) absent: bool,
+    /// The residual that its process has.
+    pub(crate) residual: Option<Residual>,
+    /// Whose residual it goes on with.
+    pub(crate) heir_of: Option<NodeId>,
 }
 
 /// Bound on nodes that only follow: members send contributions to each.
@@ -110,6 +114,8 @@ impl Seats {
             observe: false,
             kept: Vec::new(),
             absent: false,
+            residual: None,
+            heir_of: None,
         };
         self.taken.insert(node, seat);
     }

@@ -9,6 +9,8 @@ mod changing;
 mod joining;
 #[path = "recovering_tests.rs"]
 mod recovering;
+#[path = "residuals_tests.rs"]
+mod residuals;
 
 const VERSION: &str = "1.0.0";
 
@@ -54,6 +56,7 @@ fn hello(rank: Option<Rank>) -> ToCoordinator {
         version: VERSION.into(),
         address: "host:1".into(),
         observe: false,
+        residual: None,
     })
 }
 

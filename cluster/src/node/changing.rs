@@ -19,7 +19,7 @@ impl Node {
     pub(super) fn install(&mut self, installation: Installation, out: &mut Vec<Command>) {
         let Installation { view, supply, .. } = &installation;
         if view.rank_of(self.id).is_none() {
-            return;
+            return self.released(&installation, out);
         }
         if self.steps < view.first_step && !matches!(self.phase, Phase::Greeting | Phase::Preparing)
         {
@@ -81,8 +81,9 @@ impl Node {
                     out.push(Command::Stream { to, first });
                 }
                 if !place.hold && !place.frozen {
-                    place.computing = true;
-                    out.push(Command::Compute(first));
+                    let contribution = self.contribution(first);
+                    place.computing = contribution.is_some();
+                    out.extend(contribution);
                 }
                 self.phase = Phase::Training(place);
             }

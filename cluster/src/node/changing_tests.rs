@@ -127,6 +127,7 @@ fn following() -> Bench {
     let follow = ToNode::Follow {
         view: view.clone(),
         donor,
+        residual: None,
     };
     assert_eq!(bench.hears(follow), [Command::Follow(view)]);
     bench

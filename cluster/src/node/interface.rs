@@ -85,7 +85,9 @@ pub enum Event {
     Reconnected,
     /// There is none, and there is no use in trying any longer.
     CoordinatorGone(String),
-    /// The node cannot go on: a signal, a full disk, a loss that is not a number.
+    /// The node is told to leave: a member sends what it has in a last contribution first.
+    Stop(Failure),
+    /// The node cannot go on: a full disk, a loss that is not a number, a second signal.
     Failed(Failure),
     /// Time has passed.
     Tick,
@@ -119,6 +121,9 @@ pub enum Command {
     Link(View),
     /// Forget the replica and all frames; take the streams that the members of the view open.
     Follow(View),
+    /// Take up the residual that [`Hello::residual`](crate::Hello::residual) told of, as it was before this
+    /// step; without a step, none.
+    Inherit(Option<Step>),
     /// Get a snapshot to which at least the steps before `at_least` are applied.
     Fetch {
         /// The view that is followed.
@@ -149,6 +154,8 @@ pub enum Command {
     },
     /// Compute, encode and broadcast the contribution to this step.
     Compute(Step),
+    /// The same, but whole, with the residual: nothing is kept back.
+    Flush(Step),
     /// Hold the frame until its step is applied.
     Keep(FrameKey),
     /// Forget the frame: it does not count.

@@ -3,6 +3,7 @@
 mod changing;
 mod follow;
 mod interface;
+mod leaving;
 mod reason;
 mod returning;
 mod round;
@@ -14,6 +15,7 @@ use crate::message::{Failure, FrameKey, Hello, Installation, ToCoordinator, ToNo
 use crate::view::{Member, View};
 use follow::Follow;
 pub use interface::{Command, Ending, Event};
+use leaving::Leaving;
 use round::Round;
 pub use round::Verdict;
 
@@ -64,6 +66,9 @@ pub struct Node {
     final_digest: Option<Digest>,
     /// Whether this member has lost its session and goes on without.
     away: bool,
+    /// Whether its process has a residual from before it came.
+    has_residual: bool,
+    leaving: Option<Leaving>,
     reason: String,
 }
 
@@ -97,8 +102,11 @@ impl Place {
 impl Node {
     /// A node that introduces itself with `hello` and speaks at least every `heartbeat`.
     pub fn new(now: Millis, hello: Hello, heartbeat: Millis, out: &mut Vec<Command>) -> Self {
+        let has_residual = hello.residual.is_some();
         out.push(Command::Send(ToCoordinator::Hello(hello)));
         Self {
+            has_residual,
+            leaving: None,
             phase: Phase::Greeting,
             id: 0,
             buckets: 0,
@@ -191,6 +199,7 @@ impl Node {
             Event::CoordinatorLost(reason) => self.lose_coordinator(reason, out),
             Event::Reconnected => self.come_back(out),
             Event::CoordinatorGone(reason) => self.exit(Err(Ending::CoordinatorLost(reason)), out),
+            Event::Stop(failure) => self.stop(failure, out),
             Event::Failed(failure) => self.fail(failure, out),
             Event::Tick => {}
         }
@@ -214,10 +223,17 @@ impl Node {
             ToNode::Refused(refusal) => self.exit(Err(Ending::Refused(refusal)), out),
             ToNode::Freeze { view } => self.freeze(view, out),
             ToNode::Install(installation) => self.install(installation, out),
-            ToNode::Follow { view, donor } => {
+            ToNode::Follow {
+                view,
+                donor,
+                residual,
+            } => {
                 let may = matches!(self.phase, Phase::Ready | Phase::Following(..));
                 if may && donor < view.size() && view.rank_of(self.id).is_none() {
                     out.push(Command::Follow(view.clone()));
+                    if self.has_residual {
+                        out.push(Command::Inherit(residual));
+                    }
                     let place = Place::new(view, None, self.buckets, false);
                     self.phase = Phase::Following(place, Follow::new(donor));
                 }
@@ -280,8 +296,9 @@ impl Node {
                 Phase::Training(place) if last => self.phase = Phase::Finishing(place),
                 Phase::Training(mut place) => {
                     if !place.frozen {
-                        place.computing = true;
-                        out.push(Command::Compute(step + 1));
+                        let contribution = self.contribution(step + 1);
+                        place.computing = contribution.is_some();
+                        out.extend(contribution);
                     }
                     self.phase = Phase::Training(place);
                 }
@@ -309,6 +326,7 @@ impl Node {
             self.final_digest = digest;
             self.complete(out);
         }
+        self.depart(step, out);
     }
 
     /// Delivers the model if that is this node's part, and reports.
@@ -364,6 +382,7 @@ impl Node {
     }
 
     fn exit(&mut self, result: Result<Step, Ending>, out: &mut Vec<Command>) {
+        let result = result.map_err(|ending| self.as_told(ending));
         self.phase = Phase::Over;
         out.push(Command::Exit(result));
     }

@@ -26,6 +26,12 @@ impl Node {
             Phase::Training(place) if place.frozen => {
                 format!("view {} ends: standing still", place.view.number)
             }
+            Phase::Training(place) if self.has_flushed() => {
+                format!(
+                    "view {}: leaving, with nothing kept back",
+                    place.view.number
+                )
+            }
             Phase::Training(place) if place.hold => {
                 format!("view {}: waiting for more members", place.view.number)
             }

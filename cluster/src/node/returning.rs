@@ -34,6 +34,7 @@ impl Node {
             }
         }
         self.away = false;
+        self.say_departure(out);
         if self.final_digest.is_some() {
             self.complete(out);
         }

@@ -7,6 +7,8 @@ use crate::message::{Fingerprint, Refusal};
 mod changing;
 #[path = "frames_tests.rs"]
 mod frames;
+#[path = "leaving_tests.rs"]
+mod leaving;
 #[path = "returning_tests.rs"]
 mod returning;
 
@@ -70,6 +72,7 @@ impl Bench {
             version: "1.0.0".into(),
             address: "host:1".into(),
             observe: false,
+            residual: None,
         };
         let mut out = Vec::new();
         let machine = Node::new(0, hello.clone(), HEARTBEAT, &mut out);

@@ -36,6 +36,10 @@ pub enum Bug {
     NeverAdmit,
     /// A coordinator that is started again does not know of the last view.
     ForgetView,
+    /// A member that leaves keeps something back in its last contribution.
+    KeepBack,
+    /// A node that comes back goes on with a residual from which contributions are missing that are void.
+    KeepVoidResidual,
 }
 
 /// The mistake that a simulation makes, if it makes one.
@@ -65,7 +69,7 @@ impl Planted {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ActBeforeDurable,
         Self::MissingFence,
         Self::ArrivalOrder,
@@ -81,6 +85,8 @@ impl Bug {
         Self::WrongSnapshot,
         Self::NeverAdmit,
         Self::ForgetView,
+        Self::KeepBack,
+        Self::KeepVoidResidual,
     ];
 
     /// The invariant that it breaks first.
@@ -97,6 +103,7 @@ impl Bug {
             Self::IgnoreBrokenStreams | Self::LoseSupply => "wait",
             Self::NeverAdmit => "healing",
             Self::LoseAbort => "ending",
+            Self::KeepBack | Self::KeepVoidResidual => "residuals",
         }
     }
 }
@@ -119,6 +126,8 @@ impl fmt::Display for Bug {
             Self::WrongSnapshot => "wrong-snapshot",
             Self::NeverAdmit => "never-admit",
             Self::ForgetView => "forget-view",
+            Self::KeepBack => "keep-back",
+            Self::KeepVoidResidual => "keep-void-residual",
         })
     }
 }

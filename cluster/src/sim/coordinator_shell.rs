@@ -61,6 +61,9 @@ impl World {
         for view in std::mem::take(&mut self.storing) {
             if stored {
                 self.record.store(view);
+            } else {
+                let of_view = |(number, _): &_| *number == view.number;
+                self.record.legacies.retain(|legacy| !of_view(legacy));
             }
         }
         // What it would have heard from itself is gone with it.
@@ -105,7 +108,7 @@ impl World {
 
     fn tell_coordinator(&mut self, event: Event) {
         let now = self.local(COORDINATOR);
-        let mut commands = Vec::new();
+        let (mut commands, mut legacies) = (Vec::new(), Vec::new());
         self.coordinator.handle(now, event, &mut commands);
         for command in commands {
             match command {
@@ -119,7 +122,10 @@ impl World {
                     }
                     self.transmit(COORDINATOR, to, Input::Node(node::Event::Message(message)));
                 }
+                Command::Bequeath(legacy) => legacies.push(legacy),
                 Command::Persist(view) => {
+                    let with_view = legacies.drain(..).map(|legacy| (view.number, legacy));
+                    self.record.legacies.extend(with_view);
                     let persisted = Event::Persisted(view.number);
                     self.storing.push(view);
                     let stored = Input::Coordinator(persisted.clone());

@@ -8,7 +8,7 @@ use crate::node;
 use super::fault::Fault;
 use super::partition::Partition;
 use super::record::Departure;
-use super::timing::DELAY;
+use super::timing::{DELAY, PATIENCE};
 use super::world::{COORDINATOR, Happening, Input, World};
 
 impl World {
@@ -115,7 +115,7 @@ impl World {
                         Departure::Crashed
                     };
                     self.end(node, departure);
-                    self.restart(node);
+                    self.restart(node, None);
                 }
             }
             Fault::Freeze { victim, time } => {
@@ -141,8 +141,13 @@ impl World {
             }
             Fault::Leave { victim } => {
                 if let Some(node) = self.pick(victim) {
+                    // At once, or in order, with a bound on how long that may take.
                     let failure = Failure::Stopped("told to stop".to_owned());
-                    self.later(node, &(0..=0), Input::Node(node::Event::Failed(failure)));
+                    let in_order = Input::Node(node::Event::Stop(failure.clone()));
+                    let at_once = Input::Node(node::Event::Failed(failure));
+                    let time = if self.random.one_in(4) { 0 } else { PATIENCE };
+                    self.later(node, &(0..=0), in_order);
+                    self.later(node, &(time..=time), at_once);
                 }
             }
             Fault::Partition(partition) => self.part(partition),

@@ -1,14 +1,15 @@
 //! The simulated shell around a node's machine.
 
 use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
-use crate::message::{Fingerprint, FrameKey, Refusal, ToNode};
+use crate::message::{Fingerprint, FrameKey, Refusal, Residual, ToNode};
 use crate::node::{Command, Ending, Event, Verdict};
 use crate::view::{Member, View};
 
 use super::bug::Bug;
 use super::process::{Order, Wanted};
-use super::record::{Applied, Departure, Fetched};
+use super::record::{Applied, Contribution, Departure, Fetched, Inherited};
 use super::replica::Frame;
+use super::scenario::Launch;
 use super::timing::{
     APPLY, COMPUTE, CONNECT, DELAY, DELIVER, PATIENCE, PREPARE, RECONNECT, RESTART, SNAPSHOT, STRAY,
 };
@@ -110,7 +111,12 @@ impl World {
                 }
                 Command::Stream { to, first } => self.stream(node, to.node, first),
                 Command::Supply { step, to } => self.supply(node, step, &to),
-                Command::Compute(step) => self.order(node, Order::Compute(step)),
+                Command::Inherit(step) => self.inherit(node, step),
+                Command::Compute(step) => self.order(node, Order::Compute { step, whole: false }),
+                Command::Flush(step) => {
+                    let whole = !self.planted(Bug::KeepBack);
+                    self.order(node, Order::Compute { step, whole });
+                }
                 Command::Keep(_) => self.keep(node, frame),
                 Command::Drop(_, verdict) => {
                     self.dropped += 1;
@@ -307,14 +313,34 @@ impl World {
             ),
             Err(_) => true,
         };
+        // Whoever comes back by itself has still what its process had.
+        let process = self.processes.get(&node);
+        let residual = match &result {
+            Err(Ending::Excluded(_) | Ending::CoordinatorLost(_)) => {
+                process.and_then(|process| process.residual(node))
+            }
+            _ => None,
+        };
         self.end(node, Departure::Exited(result));
         if again {
-            self.restart(node);
+            self.restart(node, residual);
+        }
+    }
+
+    /// Takes up the residual of the process's last life, as it was before `step`.
+    fn inherit(&mut self, node: NodeId, step: Option<Step>) {
+        let process = self.processes.get(&node);
+        let residual = process.and_then(|process| process.launch.residual);
+        if let Some((as_of, residual)) = step.zip(residual) {
+            let late = self.planted(Bug::KeepVoidResidual);
+            let (by, of) = (node, residual.node);
+            let as_of = if late { Step::MAX } else { as_of };
+            self.record.inherited.push(Inherited { by, of, as_of });
         }
     }
 
     /// An operator starts the process again after a while, until the run is over.
-    pub(super) fn restart(&mut self, node: NodeId) {
+    pub(super) fn restart(&mut self, node: NodeId, residual: Option<Residual>) {
         if let Some(restarts) = &mut self.restarts {
             if *restarts == 0 {
                 return;
@@ -322,7 +348,10 @@ impl World {
             *restarts -= 1;
         }
         if let Some(process) = self.processes.get(&node) {
-            let launch = process.launch.clone();
+            let launch = Launch {
+                residual,
+                ..process.launch.clone()
+            };
             let time = self.record.now + self.draw(&RESTART);
             self.queue.plan(time, Happening::Start(launch));
         }
@@ -335,7 +364,7 @@ impl World {
                 .seat
                 .as_ref()
                 .is_some_and(|(view, _)| view.size() > 1);
-            let ahead = ahead && shared && matches!(order, Order::Compute(_));
+            let ahead = ahead && shared && matches!(order, Order::Compute { .. });
             let lane = usize::from(ahead);
             process.lanes[lane].push_back(order);
             if process.lanes[lane].len() == 1 {
@@ -350,7 +379,7 @@ impl World {
             return;
         };
         let (range, pace) = match process.lanes[lane].front() {
-            Some(Order::Compute(_)) => (COMPUTE, process.launch.pace),
+            Some(Order::Compute { .. }) => (COMPUTE, process.launch.pace),
             Some(Order::Apply { .. }) => (APPLY, process.launch.pace),
             Some(Order::Deliver) => (DELIVER, 1),
             // Nobody waits for these, and they take no time.
@@ -370,7 +399,7 @@ impl World {
                 let first = view.clone();
                 process.enter(node, view, self.options.planted);
                 let ledger = &mut self.record.ledger;
-                ledger.take_back(node, &first, process.residual());
+                ledger.take_back(node, &first, process.mass());
                 None
             }
             Some(Order::Adopt { next, mut replica }) => {
@@ -387,11 +416,17 @@ impl World {
                 process.adopt(next, replica);
                 None
             }
-            Some(Order::Compute(step)) => {
+            Some(Order::Compute { step, whole }) => {
                 let view = process.seat.as_ref().map_or(0, |(view, _)| view.number);
-                let (frames, computed) = process.compute(node, step, self.scenario.buckets);
-                let (ledger, residual) = (&mut self.record.ledger, process.residual());
-                ledger.contribute(node, computed, frames.clone(), residual);
+                let (frames, computed) = process.compute(node, step, whole, self.scenario.buckets);
+                let (ledger, mass) = (&mut self.record.ledger, process.mass());
+                ledger.contribute(node, computed, frames.clone(), mass);
+                self.record.contributions.push(Contribution {
+                    node,
+                    view,
+                    step,
+                    whole,
+                });
                 self.broadcast(node, &frames);
                 Some(Event::Contributed { view, step })
             }

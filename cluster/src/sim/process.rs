@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::id::{NodeId, Rank, Step, ViewNumber};
-use crate::message::FrameKey;
+use crate::message::{FrameKey, Residual};
 use crate::node::Node;
 use crate::view::View;
 
@@ -23,7 +23,11 @@ pub(super) enum Order {
         next: Step,
         replica: Replica,
     },
-    Compute(Step),
+    Compute {
+        step: Step,
+        /// Whether nothing is kept back.
+        whole: bool,
+    },
     /// With the others' frames, in the order in which they came.
     Apply {
         view: ViewNumber,
@@ -62,6 +66,8 @@ pub(super) struct Process {
     pub(super) seat: Option<(View, Rank)>,
     /// The first step that is not applied.
     pub(super) next: Step,
+    /// The last steps that it has contributed to and may have to take back: at most two.
+    past: Vec<Step>,
     kept: Vec<Frame>,
     own: Vec<Frame>,
     replica: Replica,
@@ -86,6 +92,7 @@ impl Process {
             snapshot: None,
             seat: None,
             next: 0,
+            past: Vec::new(),
             kept: Vec::new(),
             own: Vec::new(),
             replica: Replica::new(0),
@@ -96,6 +103,15 @@ impl Process {
 
     pub(super) fn replica(&self) -> &Replica {
         &self.replica
+    }
+
+    /// The residual that the process has: its own as a member, or the one that it came with.
+    pub(super) fn residual(&self, node: NodeId) -> Option<Residual> {
+        let own = Residual {
+            node,
+            first: self.past.first().copied().unwrap_or(0),
+        };
+        self.seat.as_ref().map(|_| own).or(self.launch.residual)
     }
 
     /// Holds a frame.
@@ -132,6 +148,7 @@ impl Process {
         if let Some((_, residual)) = void.filter(|_| !planted.is(Bug::KeepResidual)) {
             self.residual = residual;
         }
+        self.past.retain(|step| *step < view.first_step);
         self.observers
             .retain(|(observer, _)| view.rank_of(*observer).is_none());
         self.seat = view.rank_of(node).map(|rank| (view, rank));
@@ -142,13 +159,19 @@ impl Process {
     }
 
     /// The residual, summed over buckets.
-    pub(super) fn residual(&self) -> Mass {
+    pub(super) fn mass(&self) -> Mass {
         self.residual.iter().copied().fold(0, Mass::wrapping_add)
     }
 
     /// The own contribution to `step`, which is kept until the one after it is applied, and what was
-    /// computed for it.
-    pub(super) fn compute(&mut self, node: NodeId, step: Step, buckets: u32) -> (Vec<Frame>, Mass) {
+    /// computed for it. A `whole` one keeps nothing back.
+    pub(super) fn compute(
+        &mut self,
+        node: NodeId,
+        step: Step,
+        whole: bool,
+        buckets: u32,
+    ) -> (Vec<Frame>, Mass) {
         let Some((view, rank)) = &self.seat else {
             return Default::default(); // Invariant: steps are computed in views.
         };
@@ -166,14 +189,17 @@ impl Process {
             let gradient = self.replica.gradient(key);
             computed = computed.wrapping_add(gradient);
             let input = gradient.wrapping_add(*residual);
-            *residual = input & !QUANTIZED;
+            let sent = if whole { input } else { input & QUANTIZED };
+            *residual = input.wrapping_sub(sent);
             Frame {
                 key,
                 origin: node,
-                gradient: input & QUANTIZED,
+                gradient: sent,
             }
         };
         let frames: Vec<Frame> = residuals.map(frame).collect();
+        self.past.retain(|past| past + 1 >= step);
+        self.past.push(step);
         self.own.retain(|frame| frame.key.step + 1 >= step);
         self.own.extend(&frames);
         (frames, computed)

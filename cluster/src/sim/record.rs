@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::coordinator::Outcome;
 use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
+use crate::message::Legacy;
 use crate::node::Ending;
 use crate::view::View;
 
@@ -33,6 +34,25 @@ pub(super) struct Fetched {
     pub(super) digest: Digest,
     /// How many entries [`Record::applied`] had.
     pub(super) at: usize,
+}
+
+/// A contribution that a node has made, applied or not.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contribution {
+    pub(super) node: NodeId,
+    pub(super) view: ViewNumber,
+    pub(super) step: Step,
+    /// Whether it was its last, with nothing kept back.
+    pub(super) whole: bool,
+}
+
+/// A residual that a node has taken up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inherited {
+    pub(super) by: NodeId,
+    pub(super) of: NodeId,
+    /// It is what it was before the contribution to this step.
+    pub(super) as_of: Step,
 }
 
 /// How a process came to its end.
@@ -112,6 +132,10 @@ pub(super) struct Record {
     pub(super) applied: Vec<Applied>,
     pub(super) fetched: Vec<Fetched>,
     pub(super) ledger: Ledger,
+    pub(super) contributions: Vec<Contribution>,
+    pub(super) inherited: Vec<Inherited>,
+    /// What became of residuals, and with which view.
+    pub(super) legacies: Vec<(ViewNumber, Legacy)>,
     /// Nodes that a fault has struck.
     pub(super) struck: BTreeSet<NodeId>,
     /// Whether somebody ended the run.
@@ -147,6 +171,9 @@ impl Record {
             applied: Vec::new(),
             fetched: Vec::new(),
             ledger: Ledger::default(),
+            contributions: Vec::new(),
+            inherited: Vec::new(),
+            legacies: Vec::new(),
             struck: BTreeSet::new(),
             stopped: false,
             coordinator: Life::new(0, false),

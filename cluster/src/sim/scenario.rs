@@ -2,7 +2,7 @@
 
 use crate::config::RunConfig;
 use crate::id::{Millis, NodeId, Rank, Step};
-use crate::message::Hello;
+use crate::message::{Hello, Residual};
 
 use super::clock::Clock;
 use super::fault::Fault;
@@ -16,6 +16,8 @@ pub(super) struct Launch {
     pub(super) version: &'static str,
     pub(super) rank: Option<Rank>,
     pub(super) observe: bool,
+    /// What it has kept of its last life.
+    pub(super) residual: Option<Residual>,
     /// How many times as long as others the node takes.
     pub(super) pace: u64,
     pub(super) clock: Clock,
@@ -36,6 +38,7 @@ impl Launch {
             version: self.version.to_owned(),
             address: format!("node-{node}"),
             observe: self.observe,
+            residual: self.residual,
         }
     }
 }
@@ -116,6 +119,7 @@ fn launches(random: &mut SplitMix64, nodes: u32) -> Vec<(Millis, Launch)> {
         version: VERSION,
         rank,
         observe: false,
+        residual: None,
         pace: if random.one_in(6) {
             random.within(&PACE)
         } else {

@@ -12,6 +12,7 @@ use super::{Driver, Input};
 use crate::error::CoordinatorError;
 use crate::history::History;
 use crate::metrics::{Dimensions, Metrics};
+use crate::residuals::{Note, Residuals};
 use crate::run_dir::{MODEL, RunDir};
 use crate::store::Store;
 
@@ -25,7 +26,7 @@ impl Driver {
     ) -> Result<Self, CoordinatorError> {
         let machine = Coordinator::new(&config, text.clone(), ecq_proto::VERSION.to_owned());
         let store = Store::create(&dir, &text)?;
-        Self::with(config, machine, dir, store, &[], inputs)
+        Self::with(config, machine, dir, store, (&[], &[]), inputs)
     }
 
     /// Goes on with the run in `dir`.
@@ -46,7 +47,13 @@ impl Driver {
         let (views, found) = (stored.views, stored.fingerprint);
         let machine = Coordinator::resume(&config, text, version, views.clone(), found);
         dir.discard(&format!("{MODEL}.partial"));
-        let mut driver = Self::with(config, machine, dir, store, &views, inputs)?;
+        let history = (&views[..], &stored.notes[..]);
+        let mut driver = Self::with(config, machine, dir, store, history, inputs)?;
+        let norm = stored
+            .steps
+            .last()
+            .map_or(f64::NAN, |last| last.residual_norm);
+        driver.residuals = Residuals::resume(&views, stored.notes, norm);
         driver.stored = (stored.steps.len(), stored.evaluations.len());
         let metrics = &mut driver.metrics;
         metrics.resume(stored.steps, stored.evaluations, &views)?;
@@ -75,7 +82,7 @@ impl Driver {
         machine: Coordinator,
         dir: RunDir,
         store: Store,
-        views: &[View],
+        (views, notes): (&[View], &[Note]),
         inputs: mpsc::Receiver<Input>,
     ) -> Result<Self, CoordinatorError> {
         let name = config.name.clone();
@@ -94,8 +101,10 @@ impl Driver {
             returned: BTreeMap::new(),
             next_node: last.unwrap_or(0) + 1,
             store,
-            history: History::create(&dir, views)?,
+            history: History::create(&dir, views, notes)?,
             metrics: Metrics::create(&dir)?,
+            residuals: Residuals::default(),
+            legacies: Vec::new(),
             stored: (0, 0),
             told: Instant::now(),
             prepared: BTreeMap::new(),

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use ecq_cluster::coordinator::{Command, Coordinator, Event, Outcome};
 use ecq_cluster::{
-    Digest, Failure, Fingerprint, Millis, NodeId, RunConfig, Step, ToCoordinator, ToNode, View,
+    Digest, Failure, Fingerprint, Legacy, Millis, NodeId, RunConfig, Step, ToCoordinator, ToNode,
+    View,
 };
 use ecq_proto::v1::{CoordinatorMessage, RunStatus};
 use ecq_proto::{CoordinatorWords, NodeWords};
@@ -18,6 +19,7 @@ use tonic::Status;
 use crate::error::CoordinatorError;
 use crate::history::History;
 use crate::metrics::Metrics;
+use crate::residuals::Residuals;
 use crate::run_dir::{METRICS, MODEL, RunDir, SUMMARY, unwritable};
 use crate::store::Store;
 use crate::summary::Summary;
@@ -59,6 +61,9 @@ pub(crate) struct Driver {
     store: Store,
     history: History,
     metrics: Metrics,
+    residuals: Residuals,
+    /// What becomes of residuals with the next view.
+    legacies: Vec<Legacy>,
     /// How many steps and evaluations are stored.
     stored: (usize, usize),
     /// When members were told.
@@ -240,7 +245,13 @@ impl Driver {
 
     fn measure(&mut self, node: NodeId, words: NodeWords) -> std::io::Result<()> {
         match words {
-            NodeWords::Reports(reports) => self.metrics.report(node, reports)?,
+            NodeWords::Reports(reports) => {
+                if let Some(last) = reports.last() {
+                    let norm = last.residual_norm_squared.max(0.0).sqrt();
+                    self.residuals.report(node, norm);
+                }
+                self.metrics.report(node, reports)?;
+            }
             NodeWords::Evaluation(evaluation) => {
                 tracing::debug!(
                     steps = evaluation.steps,
@@ -262,9 +273,12 @@ impl Driver {
             for command in std::mem::take(&mut self.commands) {
                 match command {
                     Command::Send { to, message } => self.send(to, message),
+                    Command::Bequeath(legacy) => self.legacies.push(legacy),
                     Command::Persist(view) => {
-                        self.store.append(&view)?;
-                        self.history.append(&view)?;
+                        let legacies = std::mem::take(&mut self.legacies);
+                        let notes = self.residuals.install(&view, &legacies);
+                        self.store.append(&view, notes)?;
+                        self.history.append(&view, notes)?;
                         self.install(&view)?;
                         self.handle(Event::Persisted(view.number));
                     }
@@ -348,7 +362,8 @@ impl Driver {
         // A summary says that the rest is there.
         let synced = self.metrics.sync();
         synced.map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
-        let summary = Summary::new(&self.config, &self.metrics, steps, digest);
+        let loss = self.residuals.loss();
+        let summary = Summary::new(&self.config, &self.metrics, loss, steps, digest);
         let text = serde_json::to_string_pretty(&summary)
             .map_err(|error| unwritable(&self.dir.path(SUMMARY), error.into()))?;
         self.dir.put(SUMMARY, text.as_bytes())?;

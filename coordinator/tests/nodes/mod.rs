@@ -167,6 +167,7 @@ pub(crate) fn hello() -> Hello {
         version: ecq_proto::VERSION.into(),
         address: "127.0.0.1:9".into(),
         observe: false,
+        residual: None,
     }
 }
 

@@ -148,6 +148,8 @@ pub(super) mod tests {
             bits_per_element: 2.0,
             bytes_sent_per_node_per_step: 1500.0,
             compression_vs_fp32: 16.0,
+            residuals_lost: 0,
+            residual_norm_lost: 0.0,
             replica_digest: "d".into(),
             replicas_identical: true,
         }

@@ -25,7 +25,10 @@ impl Driver {
         for command in std::mem::take(&mut self.commands) {
             match command {
                 Command::Send(message) => {
-                    if matches!(message, ToCoordinator::Finished { .. }) {
+                    if matches!(
+                        message,
+                        ToCoordinator::Finished { .. } | ToCoordinator::Depart { .. }
+                    ) {
                         self.report();
                     }
                     let back = matches!(message, ToCoordinator::Return { .. });
@@ -60,7 +63,9 @@ impl Driver {
                     }
                 }
                 Command::Supply { step, to } => self.supply(step, &to),
+                Command::Inherit(step) => self.order(Order::Inherit(step)),
                 Command::Compute(step) => self.order(Order::Compute(step)),
+                Command::Flush(step) => self.order(Order::Flush(step)),
                 Command::Keep(_) => {}
                 Command::Drop(key, verdict) => {
                     tracing::debug!(?key, ?verdict, "a frame does not count");
@@ -203,31 +208,30 @@ impl Driver {
 
     /// Forwards what is held of a step to members that lack it and are still in the view in which it
     /// was made. One that cannot be reached counts as lost in the view that begins.
-    pub(super) fn supply(&self, step: Step, to: &[Member]) {
-        let (Some(plan), Some((next, _))) = (self.plan(), self.machine.view()) else {
-            return;
-        };
+    pub(super) fn supply(&mut self, step: Step, to: &[Member]) {
+        // A member that has left may still be the only one who can.
+        let next = self.machine.view().map(|(next, _)| next.clone());
         for (view, frames) in self.frames.held(step) {
             let Some(rank) = self.ranks.get(&view).copied() else {
                 continue;
             };
             for member in to {
                 let plan = Plan {
+                    run: self.facts.run.clone(),
                     view,
                     rank,
-                    ..plan.clone()
+                    chunks: self.facts.chunks_max,
+                    patience: self.facts.lease,
                 };
                 let (frames, address) = (frames.clone(), member.address.clone());
                 let (meter, events) = (self.meter.clone(), self.events.clone());
-                let (number, lost) = (next.number, next.rank_of(member.node));
-                tokio::spawn(async move {
+                let lost = next
+                    .as_ref()
+                    .and_then(|next| Some((next.number, next.rank_of(member.node)?)));
+                self.supplies.spawn(async move {
                     let done = exchange::supply(plan, frames, &address, &meter).await;
-                    if let (Err(reason), Some(rank)) = (done, lost) {
-                        let lost = Input::PeerLost {
-                            view: number,
-                            rank,
-                            reason,
-                        };
+                    if let (Err(reason), Some((view, rank))) = (done, lost) {
+                        let lost = Input::PeerLost { view, rank, reason };
                         let _driver_is_gone = events.send(lost).await;
                     }
                 });

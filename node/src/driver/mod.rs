@@ -13,8 +13,8 @@ use ecq_cluster::{
 };
 use ecq_proto::NodeWords;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 
 use crate::address;
 use crate::error::NodeError;
@@ -23,8 +23,8 @@ use crate::frames::Frames;
 use crate::record::Recorder;
 use crate::session::Session;
 use crate::telemetry::{FLUSH_INTERVAL, Telemetry};
-use crate::trainer::{Order, Trainer};
-use crate::{Options, Report, deliver};
+use crate::trainer::{Heritage, Order, Trainer};
+use crate::{Options, Report, Stop, deliver};
 pub(crate) use input::{Input, Prepared};
 
 /// Inputs that may wait for the driver; streams and trainer stop when it is this far behind.
@@ -41,6 +41,8 @@ struct Facts {
     frame_bytes_max: u64,
     chunks_max: usize,
     replica_bytes: usize,
+    /// Whether the codec has error feedback.
+    feedback: bool,
     lease: Duration,
 }
 
@@ -59,6 +61,12 @@ pub(crate) struct Driver {
     id: NodeId,
     facts: Facts,
     trainer: Option<orders::Sender<Order>>,
+    /// What the process had as another node, until the trainer takes it.
+    heritage: Option<Heritage>,
+    /// ‖h‖ after the last contribution that was applied.
+    residual_norm: f64,
+    /// What others lack of a step, on its way to them.
+    supplies: JoinSet<()>,
     frames: Frames,
     /// The frame that the machine judges, unless one with its identity was held already.
     arrived: Option<FrameKey>,
@@ -79,7 +87,10 @@ pub(crate) struct Driver {
 
 impl Driver {
     /// Listens for peers, reaches the coordinator and introduces itself.
-    pub(crate) async fn start(options: Options) -> Result<Self, NodeError> {
+    pub(crate) async fn start(
+        options: Options,
+        heritage: Option<Heritage>,
+    ) -> Result<Self, NodeError> {
         if !address::has_port(&options.coordinator) {
             return Err(NodeError::Address(options.coordinator));
         }
@@ -99,6 +110,7 @@ impl Driver {
             version: ecq_proto::VERSION.to_owned(),
             address: address::advertised(&options, incoming.address().port()).await?,
             observe: options.observe.is_some(),
+            residual: heritage.as_ref().map(Heritage::residual),
         };
         tracing::info!(pid = std::process::id(), address = hello.address, "started");
         let mut commands = Vec::new();
@@ -117,6 +129,9 @@ impl Driver {
             id: 0,
             facts: Facts::default(),
             trainer: None,
+            heritage,
+            residual_norm: 0.0,
+            supplies: JoinSet::new(),
             frames: Frames::default(),
             arrived: None,
             unconfirmed: BTreeSet::new(),
@@ -129,21 +144,43 @@ impl Driver {
         })
     }
 
-    /// Takes part until the machine says that it is over.
-    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<Report, NodeError> {
+    /// Takes part until the machine says that it is over. `left` is what is then left for a node that comes
+    /// back.
+    pub(crate) async fn run(
+        mut self,
+        stop: &Stop,
+        left: &mut Option<Heritage>,
+    ) -> Result<Report, NodeError> {
         let mut flush = tokio::time::interval(FLUSH_INTERVAL);
-        let mut stopping = false;
+        // Until when a last contribution may take, once this node is told to stop.
+        let mut patience: Option<Instant> = None;
+        let told = || Failure::Stopped("told to stop".to_owned());
         loop {
             if let Some(result) = self.carry_out() {
+                if let Err(Ending::Excluded(_) | Ending::CoordinatorLost(_)) = &result {
+                    *left = self.hand_over().await;
+                }
+                if patience.is_some() {
+                    self.take_stock();
+                }
                 return self.conclude(result).await;
             }
+            let stopping = patience.is_some();
+            let at_last = patience.unwrap_or_else(Instant::now);
             let deadline = self.machine.deadline().unwrap_or(Millis::MAX / 2);
             let deadline = self.start + Duration::from_millis(deadline);
             let event = tokio::select! {
                 input = self.inputs.recv() => input.and_then(|input| self.hear(input)),
-                () = stop.cancelled(), if !stopping => {
-                    stopping = true;
-                    Some(Event::Failed(Failure::Stopped("told to stop".to_owned())))
+                () = stop.in_order.cancelled(), if !stopping => {
+                    patience = Some(Instant::now() + self.facts.lease);
+                    Some(match self.facts.feedback {
+                        true => Event::Stop(told()),
+                        false => Event::Failed(told()),
+                    })
+                }
+                () = stop.at_once.cancelled(), if stopping => Some(Event::Failed(told())),
+                () = tokio::time::sleep_until(at_last.into()), if stopping => {
+                    Some(Event::Failed(told()))
                 }
                 _ = flush.tick() => {
                     self.report();
@@ -281,6 +318,7 @@ impl Driver {
 
     fn applied(&mut self, step: Step, digest: Option<Digest>, report: Option<StepReport>) -> Event {
         if let Some(report) = report {
+            self.residual_norm = report.residual_norm_squared.sqrt();
             self.telemetry.push(report);
         }
         self.digest = digest.or(self.digest);
@@ -324,6 +362,7 @@ impl Driver {
             frame_bytes_max: workload.frame_bytes_max() as u64,
             chunks_max: workload.chunks_max(),
             replica_bytes: workload.rules.replica.bytes(),
+            feedback: workload.rules.codec.gains().is_some(),
             lease: Duration::from_millis(workload.rules.config.lease()),
         };
         let event = Event::Prepared {
@@ -340,6 +379,7 @@ impl Driver {
             self.options.observe,
             checkpoints,
             recorder,
+            self.heritage.take(),
             self.events.clone(),
         ) {
             Ok(orders) => {
@@ -371,8 +411,41 @@ impl Driver {
         Event::Failed(failure)
     }
 
-    async fn conclude(self, result: Result<Step, Ending>) -> Result<Report, NodeError> {
+    /// What is left for a node that comes back. The trainer may first have something to say.
+    async fn hand_over(&mut self) -> Option<Heritage> {
+        if self.trainer.is_none() {
+            return self.heritage.take();
+        }
+        let (reply, mut answer) = oneshot::channel();
+        self.order(Order::HandOver {
+            node: self.id,
+            reply,
+        });
+        let heritage = loop {
+            tokio::select! {
+                heritage = &mut answer => break heritage.ok().flatten()?,
+                _nobody_listens = self.inputs.recv() => {}
+            }
+        };
+        tracing::info!(norm = heritage.norm(), "there is still the residual");
+        Some(heritage)
+    }
+
+    /// Says what a node that leaves takes with it.
+    fn take_stock(&self) {
+        if self.machine.has_flushed() {
+            tracing::info!("left with nothing kept back");
+        } else if self.residual_norm > 0.0 {
+            let norm = self.residual_norm;
+            tracing::warn!(norm, "left at once: the residual is lost");
+        }
+    }
+
+    async fn conclude(mut self, result: Result<Step, Ending>) -> Result<Report, NodeError> {
         let rank = self.machine.view().and_then(|(_, rank)| rank);
+        // Others may go on only when they have these.
+        let supplied = async { while self.supplies.join_next().await.is_some() {} };
+        let _given_up = tokio::time::timeout(self.facts.lease, supplied).await;
         self.session.close().await;
         self.incoming.close().await;
         match result {

@@ -2,13 +2,15 @@
 
 mod evaluation;
 mod order;
+mod residual;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ecq_cluster::{Failure, Rank, RunConfig, Step, StepReport, View, ViewNumber};
+use ecq_cluster::{Failure, NodeId, Rank, RunConfig, Step, StepReport, View, ViewNumber};
 use ecq_nn::{Batch, Loss, Sampler};
 use ecq_quant::{Aggregator, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
@@ -21,6 +23,11 @@ use crate::record::{Entry, RecordError, Recorder};
 use crate::rules::Rules;
 use crate::workload::Workload;
 pub(crate) use order::Order;
+pub(crate) use residual::Heritage;
+use residual::{Past, norm};
+
+/// How a bucket becomes a frame.
+type Encode = fn(&mut Encoder, FrameId, u32, Range<usize>, &[f32], &mut Vec<u8>) -> FrameStats;
 
 /// The view in which the trainer computes.
 #[derive(Debug)]
@@ -36,10 +43,11 @@ pub(crate) struct Trainer {
     workload: Workload,
     sampler: Sampler,
     encoder: Encoder,
-    /// The encoder as it was before the contribution under way.
-    before: Encoder,
-    /// Whether there is a contribution that is not applied.
-    under_way: bool,
+    past: Past,
+    /// The step of a contribution that is not applied.
+    under_way: Option<Step>,
+    /// What its process had as another node, until this one is a member.
+    heritage: Option<Heritage>,
     aggregator: Aggregator,
     seat: Option<Seat>,
     wanted: Vec<Wanted>,
@@ -71,6 +79,7 @@ impl Trainer {
         observe: Option<Step>,
         checkpoints: Option<Checkpoints>,
         recorder: Option<Recorder>,
+        heritage: Option<Heritage>,
         events: channel::Sender<Input>,
     ) -> std::io::Result<mpsc::Sender<Order>> {
         let (orders, received) = mpsc::channel();
@@ -79,9 +88,10 @@ impl Trainer {
         let encoder = Encoder::new(&workload.rules.codec, &workload.rules.layout, seed);
         let mut trainer = Self {
             sampler: Sampler::new(seed, workload.dataset.train.len()),
-            before: encoder.clone(),
+            past: Past::new(&encoder),
             encoder,
-            under_way: false,
+            under_way: None,
+            heritage,
             aggregator: Aggregator::new(workload.rules.decoder()),
             seat: None,
             wanted: Vec::new(),
@@ -104,6 +114,10 @@ impl Trainer {
             .name("trainer".into())
             .spawn(move || {
                 for order in received {
+                    if let Order::HandOver { node, reply } = order {
+                        let _is_not_waited_for = reply.send(trainer.hand_over(node));
+                        return;
+                    }
                     let done = trainer.obey(order);
                     let answers = done.unwrap_or_else(|error| vec![Input::Failed(error)]);
                     for answer in answers {
@@ -123,9 +137,10 @@ impl Trainer {
                 rank,
                 broadcast,
             } => {
-                if std::mem::take(&mut self.under_way) {
-                    std::mem::swap(&mut self.encoder, &mut self.before);
+                if let Some(step) = self.under_way.take() {
+                    self.past.take_back(step, &mut self.encoder);
                 }
+                self.heritage = None;
                 self.record(|recorder| recorder.enter(&view, rank))?;
                 self.seat = Some(Seat {
                     view,
@@ -139,6 +154,7 @@ impl Trainer {
                     let rules = &mut self.workload.rules;
                     checkpoints.take_up(step, rank, rules, &mut self.encoder)?;
                 }
+                self.past.forget();
                 tracing::info!(step, rank, "going on from a checkpoint");
                 self.next = step;
             }
@@ -152,7 +168,10 @@ impl Trainer {
                 self.wanted.push(wanted);
                 self.give();
             }
-            Order::Compute(step) => return self.compute(step),
+            Order::Inherit(step) => self.inherit(step)?,
+            Order::HandOver { .. } => {} // Invariant: it ends the thread.
+            Order::Compute(step) => return self.compute(step, Encoder::encode),
+            Order::Flush(step) => return self.compute(step, Encoder::flush),
             Order::Apply {
                 view,
                 step,
@@ -197,11 +216,48 @@ impl Trainer {
         }
     }
 
-    fn compute(&mut self, step: Step) -> Result<Vec<Input>, NodeError> {
+    /// Takes up the residual that its process had as another node, as it was before `step`.
+    fn inherit(&mut self, step: Option<Step>) -> Result<(), Failure> {
+        let rules = &self.workload.rules;
+        let Some(heritage) = &self.heritage else {
+            return Ok(()); // Invariant: it has told of one.
+        };
+        let Some(step) = step else {
+            let norm = heritage.norm();
+            tracing::warn!(norm, "the residual is lost: contributions to it are void");
+            self.encoder = Encoder::new(&rules.codec, &rules.layout, rules.config.seed);
+            return Ok(());
+        };
+        if heritage.config != rules.config {
+            let text = "its residual is that of another run; start the node again";
+            return Err(Failure::Fault(text.to_owned()));
+        }
+        self.encoder.clone_from(heritage.before(step));
+        tracing::info!(
+            norm = norm(&self.encoder),
+            of = heritage.node,
+            step,
+            "going on with the residual from before this step"
+        );
+        Ok(())
+    }
+
+    /// What `node`, which has this trainer, would still have if it came back.
+    fn hand_over(self, node: NodeId) -> Option<Heritage> {
+        let own = self.seat.map(|_| Heritage {
+            node,
+            config: self.workload.rules.config,
+            encoder: self.encoder,
+            past: self.past,
+        });
+        own.or(self.heritage)
+    }
+
+    fn compute(&mut self, step: Step, encode: Encode) -> Result<Vec<Input>, NodeError> {
         let Some(mut seat) = self.seat.take() else {
             return Err(Failure::Fault(format!("step {step} comes before any view")).into());
         };
-        let computed = self.contribute(step, &mut seat);
+        let computed = self.contribute(step, &mut seat, encode);
         if step + 1 == self.workload.rules.steps {
             seat.broadcast = None;
         }
@@ -209,7 +265,12 @@ impl Trainer {
         computed.map(|contributed| vec![contributed])
     }
 
-    fn contribute(&mut self, step: Step, seat: &mut Seat) -> Result<Input, NodeError> {
+    fn contribute(
+        &mut self,
+        step: Step,
+        seat: &mut Seat,
+        encode: Encode,
+    ) -> Result<Input, NodeError> {
         self.started = Instant::now();
         self.begun.get_or_insert(self.started);
         let loss = self.gradient(step, seat);
@@ -222,9 +283,9 @@ impl Trainer {
             return Err(Failure::Diverged(text).into());
         }
         let computed = Instant::now();
-        self.before.clone_from(&self.encoder);
-        self.under_way = true;
-        let (stats, frames) = self.encode(step, loss.samples, seat);
+        self.past.save(step, &self.encoder);
+        self.under_way = Some(step);
+        let (stats, frames) = self.encode(step, loss.samples, seat, encode);
         if stats.guarded_frames > 0 && !std::mem::replace(&mut self.guarded, true) {
             tracing::warn!(
                 step,
@@ -279,7 +340,13 @@ impl Trainer {
     }
 
     /// Quantizes and encodes bucket after bucket, each on its way before the next is begun.
-    fn encode(&mut self, step: Step, samples: u64, seat: &mut Seat) -> (FrameStats, Vec<Bytes>) {
+    fn encode(
+        &mut self,
+        step: Step,
+        samples: u64,
+        seat: &mut Seat,
+        encode: Encode,
+    ) -> (FrameStats, Vec<Bytes>) {
         // Invariant: a mini-batch has a share of a batch whose size is a u32.
         let samples = u32::try_from(samples).unwrap_or(u32::MAX);
         let mut stats = FrameStats::default();
@@ -292,9 +359,14 @@ impl Trainer {
             };
             let mut frame = Vec::new();
             let gradient = &self.gradient[range.clone()];
-            stats += self
-                .encoder
-                .encode(id, samples, range.clone(), gradient, &mut frame);
+            stats += encode(
+                &mut self.encoder,
+                id,
+                samples,
+                range.clone(),
+                gradient,
+                &mut frame,
+            );
             let frame = Bytes::from(frame);
             if let Some(broadcast) = &mut seat.broadcast {
                 broadcast.send(step, bucket, &frame);
@@ -324,7 +396,7 @@ impl Trainer {
             )
             .map_err(|reason| Failure::Fault(format!("step {step}: {reason}")))?;
         self.next = step + 1;
-        let contributed = std::mem::take(&mut self.under_way);
+        let contributed = self.under_way.take().is_some();
         let digest = digest.then(|| rules.replica.digest());
         let applied = Instant::now();
         self.report.wait_seconds = (complete - self.contributed).as_secs_f32();

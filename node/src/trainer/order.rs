@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ecq_cluster::{Rank, Step, View, ViewNumber};
+use ecq_cluster::{NodeId, Rank, Step, View, ViewNumber};
+use tokio::sync::oneshot;
 
+use super::Heritage;
 use crate::exchange::{Broadcast, Observer, Snapshot, Wanted};
 
 /// What the driver asks of the trainer, in order.
@@ -26,6 +28,15 @@ pub(crate) enum Order {
     Give(Wanted),
     /// Compute, encode and broadcast the contribution to this step.
     Compute(Step),
+    /// The same, but whole, with the residual.
+    Flush(Step),
+    /// Take up the residual that the process had as another node, as it was before this step, or none.
+    Inherit(Option<Step>),
+    /// Give up what `node`, this one, would still have if it came back, and end.
+    HandOver {
+        node: NodeId,
+        reply: oneshot::Sender<Option<Heritage>>,
+    },
     /// Apply this step.
     Apply {
         /// The view that has made it.

@@ -88,11 +88,15 @@ fn past(record: &Record) -> impl Debug {
         mix(account.residual ^ mix(void ^ node << 32))
     });
     let sum = |sum: u64, it: u64| sum.wrapping_add(it);
+    let legacies = record.legacies.iter().map(hash);
+    let residuals = legacies.chain(record.inherited.iter().map(hash));
     (
         (
             applied.fold(0, sum),
             fetched.fold(0, sum),
             accounts.fold(0, sum),
+            record.contributions.iter().map(hash).fold(0, sum),
+            residuals.fold(0, sum),
         ),
         (
             firsts.collect::<Vec<_>>(),

@@ -124,6 +124,7 @@ impl Small {
             version: scenario::VERSION,
             rank: Some(rank),
             observe: false,
+            residual: None,
             pace: 1,
             clock: Clock::exact(),
         };
@@ -139,7 +140,7 @@ impl Small {
         world.restarts = Some(self.restarts);
         let nodes = self.nodes as usize;
         let computes =
-            |process: &Process| matches!(process.lanes[0].front(), Some(Order::Compute(_)));
+            |process: &Process| matches!(process.lanes[0].front(), Some(Order::Compute { .. }));
         let there = |world: &World| match self.begin {
             Begin::Greeting => world.record.nodes.len() == nodes,
             Begin::View => world.record.installed.len() == nodes,

@@ -8,6 +8,7 @@ mod healing;
 mod history;
 mod mass;
 mod order;
+mod residuals;
 mod steps;
 mod wait;
 
@@ -18,7 +19,7 @@ type Check = fn(&Record) -> Result<(), String>;
 
 /// All invariants with their names. Where one mistake breaks several, the first is reported: causes
 /// stand before their consequences.
-const ALL: [(&str, Check); 10] = [
+const ALL: [(&str, Check); 11] = [
     ("history", history::check),
     ("fencing", fencing::check),
     ("order", order::check),
@@ -29,6 +30,7 @@ const ALL: [(&str, Check); 10] = [
     ("wait", wait::check),
     ("healing", healing::check),
     ("ending", ending::check),
+    ("residuals", residuals::check),
 ];
 
 /// The name of the first invariant that does not hold, and why not.
