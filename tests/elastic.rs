@@ -332,6 +332,32 @@ fn below_the_least_number_of_nodes_the_run_waits() {
     }
 }
 
+/// Who is started again before it is missed finds its own seat taken, and waits for it.
+#[test]
+fn a_seat_is_waited_for() {
+    let mut cluster = cluster(&["-n", "2", "--min-nodes", "2", "--steps", "2000"]);
+    let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node(&[])).collect();
+    cluster.until("view 1: 2 members train");
+    let frozen = nodes.remove(0);
+    frozen.signal("STOP");
+    let mut another = cluster.node(&[]);
+    another.until(|line| line.contains("has its 2 nodes").then_some(()));
+    frozen.signal("KILL");
+    let ended = cluster.finish();
+    is_its_history(&ended, cluster.dir(), 3, 2000, None);
+    for node in nodes.into_iter().chain([another]) {
+        assert_eq!(node.finish().code(), Some(0));
+    }
+    // One that never gets a seat says so in the end.
+    let full = Cluster::start(&["-n", "1", "--steps", "100000000", "--run-dir", "full"]);
+    let mut node = full.node(&[]);
+    node.until(|line| line.contains("training as rank 0").then_some(()));
+    let ended = full.node(&["--connect-timeout", "2"]).finish();
+    assert_eq!(ended.code(), Some(3), "{}", ended.stderr);
+    let complaint = ended.complaint();
+    assert!(complaint.contains("already has its 1 nodes"), "{complaint}");
+}
+
 #[test]
 fn a_run_whose_last_node_is_lost_fails_and_says_why() {
     let mut cluster = cluster(&["-n", "1", "--steps", "100000000"]);

@@ -267,6 +267,21 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Whether the node may be taken later: what it asks for may be held by one that is lost, which is not
+    /// known before its lease ends.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Full { .. } => true,
+            Self::Rank { rank, last, .. } => rank <= last,
+            Self::WrongRun { .. }
+            | Self::Version { .. }
+            | Self::Replica { .. }
+            | Self::Data { .. } => false,
+        }
+    }
+}
+
 /// Why a run or a node's part in it ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {

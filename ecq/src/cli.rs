@@ -215,7 +215,7 @@ pub struct NodeArgs {
     /// [default: record/NAME]
     #[arg(long, env = "ECQ_RECORD_DIR", value_name = "DIR")]
     pub record_dir: Option<PathBuf>,
-    /// Seconds to try to reach the coordinator, at the start and when it is lost
+    /// Seconds to try to reach the coordinator and to get a seat, at the start and when either is lost
     #[arg(
         long,
         env = "ECQ_CONNECT_TIMEOUT",

@@ -38,7 +38,7 @@ mod workload;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecq_cluster::{Digest, Failure, Rank, Step};
 use tokio_util::sync::CancellationToken;
@@ -69,7 +69,7 @@ pub struct Options {
     pub checkpoint_dir: Option<PathBuf>,
     /// Where the log of a recorded run goes, if not in `record/NAME`.
     pub record_dir: Option<PathBuf>,
-    /// How long to try to reach the coordinator, at the start and when it is lost.
+    /// How long to try to reach the coordinator and to get a seat, at the start and when either is lost.
     pub connect_timeout: Duration,
 }
 
@@ -93,6 +93,9 @@ pub struct Stop {
     pub at_once: CancellationToken,
 }
 
+/// Between two attempts to get a seat.
+const RETRY: Duration = Duration::from_millis(500);
+
 /// Takes part in a run until its end; `stop` makes the node leave.
 ///
 /// A node that the others have gone on without, because it was frozen or cut off, comes back as a
@@ -100,9 +103,17 @@ pub struct Stop {
 /// counts.
 pub async fn run(options: Options, stop: Stop) -> Result<Report, NodeError> {
     let (mut loss, mut heritage) = (None, None);
+    // Since when it has asked in vain for a seat.
+    let mut asking: Option<Instant> = None;
     loop {
+        let start = async {
+            if asking.is_some() {
+                tokio::time::sleep(RETRY).await;
+            }
+            driver::Driver::start(options.clone(), heritage.take()).await
+        };
         let driver = tokio::select! {
-            driver = driver::Driver::start(options.clone(), heritage.take()) => driver,
+            driver = start => driver,
             () = stop.in_order.cancelled() => {
                 return Err(NodeError::Failed(Failure::Stopped("told to stop".to_owned())));
             }
@@ -116,6 +127,18 @@ pub async fn run(options: Options, stop: Stop) -> Result<Report, NodeError> {
         match driver.run(&stop, &mut heritage).await {
             Err(error @ (NodeError::Excluded(_) | NodeError::CoordinatorLost(_))) => {
                 tracing::warn!("{error}; trying to come back");
+                (loss, asking) = (Some(error), None);
+            }
+            // Whoever had the seat before may be gone, and not be missed yet.
+            Err(NodeError::Refused(refusal)) if refusal.may_pass() => {
+                if asking.is_none() {
+                    tracing::info!("{refusal}; trying again, for somebody may leave a seat");
+                }
+                let since = *asking.get_or_insert_with(Instant::now);
+                let error = NodeError::Refused(refusal);
+                if since.elapsed() >= options.connect_timeout {
+                    return Err(error);
+                }
                 loss = Some(error);
             }
             ended => return ended,

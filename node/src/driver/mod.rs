@@ -157,7 +157,9 @@ impl Driver {
         let told = || Failure::Stopped("told to stop".to_owned());
         loop {
             if let Some(result) = self.carry_out() {
-                if let Err(Ending::Excluded(_) | Ending::CoordinatorLost(_)) = &result {
+                if let Err(Ending::Excluded(_) | Ending::CoordinatorLost(_) | Ending::Refused(_)) =
+                    &result
+                {
                     *left = self.hand_over().await;
                 }
                 if patience.is_some() {
