@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecq_cluster::{Digest, FrameKey, Member};
+use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
+use ecq_proto::v1::{FrameChunk, Received, SnapshotChunk, SnapshotRequest};
+use ecq_quant::{CodecSpec, Encoder, FrameId, Layout};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     Broadcast, Gate, Incoming, Meter, Plan, Snapshot, Source, fetch, link, stream as stream_to,
@@ -15,6 +19,23 @@ use crate::driver::Input;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const FRAME_BYTES: usize = 4 << 20;
+
+/// The frame of rank 0 for a bucket of so many bytes, header included, whose elements are all alike.
+fn frame(step: u64, bucket: u32, bytes: usize) -> Bytes {
+    frame_of(0, step, bucket, bytes)
+}
+
+fn frame_of(rank: u32, step: u64, bucket: u32, bytes: usize) -> Bytes {
+    let spec: CodecSpec = "fp32".parse().expect("it is a codec");
+    let shape = [(bytes - 32) / 4];
+    let layout = Layout::of_shapes([&shape]);
+    let id = FrameId { step, rank, bucket };
+    let mut frame = Vec::new();
+    let gradient = vec![0.1; shape[0]];
+    Encoder::new(&spec, &layout, 0).encode(id, 1, 0..shape[0], &gradient, &mut frame);
+    assert_eq!(frame.len(), bytes);
+    frame.into()
+}
 
 /// A receiving node of rank 1 and a sender of rank 0 linked to it.
 struct Pair {
@@ -95,18 +116,17 @@ fn lost(input: Input) -> (u32, String) {
 }
 
 /// T16: messages stay below gRPC's default limit however large the model is.
-async fn stream(frames: u32, frame: Bytes) {
+async fn stream(frames: u32) {
     let Pair {
         mut arrivals,
         mut sender,
+        mut sender_events,
         sent,
         _receiver,
-        ..
     } = pair().await;
-    let payload = frame.clone();
     let sending = std::thread::spawn(move || {
         for bucket in 0..frames {
-            sender.send(7, bucket, &payload);
+            sender.send(7, bucket, &frame(7, bucket, FRAME_BYTES));
         }
         sender
     });
@@ -123,13 +143,17 @@ async fn stream(frames: u32, frame: Bytes) {
                 bucket
             }
         );
-        assert_eq!(found.len(), frame.len());
+        assert_eq!(found.len(), FRAME_BYTES);
         if bucket == 0 {
-            assert_eq!(found, frame);
+            assert_eq!(found, frame(7, bucket, FRAME_BYTES));
         }
     }
     drop(sending.join());
-    let payload = u64::from(frames) * frame.len() as u64;
+    // Only who knows that all has arrived has counted all.
+    let Input::Received { .. } = next(&mut sender_events).await else {
+        panic!("received")
+    };
+    let payload = u64::from(frames) * FRAME_BYTES as u64;
     let overhead = sent
         .bytes()
         .checked_sub(payload)
@@ -142,13 +166,12 @@ async fn stream(frames: u32, frame: Bytes) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_of_64_mib_streams_in_chunks() {
-    let frame = (0..FRAME_BYTES).map(|i| ((i * 7) >> 5) as u8).collect();
-    stream(16, frame).await;
+    stream(16).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_of_3_gib_streams_in_chunks() {
-    stream(768, Bytes::from(vec![1; FRAME_BYTES])).await;
+    stream(768).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -159,16 +182,16 @@ async fn frames_wait_until_the_receiver_has_its_view() {
         .await
         .expect("it listens");
     let sending = std::thread::spawn(move || {
-        sender.send(0, 0, &Bytes::from_static(b"early"));
+        sender.send(0, 0, &frame(0, 0, 40));
         sender
     });
     let _sender = sending.join().expect("the queue has room");
     assert!(arrivals.try_recv().is_err(), "nothing passes a closed gate");
     receiver.open(gate());
-    let Input::Frame(key, frame) = next(&mut arrivals).await else {
+    let Input::Frame(key, found) = next(&mut arrivals).await else {
         panic!("a frame")
     };
-    assert_eq!((key.step, &frame[..]), (0, &b"early"[..]));
+    assert_eq!((key.step, found), (0, frame(0, 0, 40)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -180,8 +203,7 @@ async fn a_stream_that_ends_in_order_is_confirmed_once_all_of_it_is_there() {
         _receiver,
         ..
     } = pair().await;
-    let frame = Bytes::from_static(b"the last");
-    let sending = std::thread::spawn(move || sender.send(9, 0, &frame));
+    let sending = std::thread::spawn(move || sender.send(9, 0, &frame(9, 0, 40)));
     let Input::Frame(key, _) = next(&mut arrivals).await else {
         panic!("a frame")
     };
@@ -204,7 +226,7 @@ async fn a_receiver_that_takes_no_more_frames_is_reported() {
     } = pair().await;
     drop(arrivals);
     let sending = std::thread::spawn(move || {
-        sender.send(0, 0, &Bytes::from_static(b"nobody listens"));
+        sender.send(0, 0, &frame(0, 0, 40));
         sender
     });
     let (rank, _) = lost(next(&mut sender_events).await);
@@ -260,6 +282,80 @@ async fn a_frame_over_the_bound_ends_the_stream() {
         .expect("a broken stream does not block its sender");
 }
 
+/// Neither a damaged frame nor one in another's place reaches the state machine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_frame_that_is_not_what_was_sent_ends_the_stream() {
+    let mut damaged = frame(3, 0, 400).to_vec();
+    damaged[200] ^= 1;
+    for (bytes, expected) in [
+        (damaged.into(), "checksum"),
+        (frame(4, 0, 400), "step"),
+        (frame_of(2, 3, 0, 400), "rank"),
+        (frame(3, 1, 400), "bucket"),
+        (Bytes::from_static(b"short"), "truncated"),
+    ] {
+        let Pair {
+            mut arrivals,
+            mut sender,
+            mut sender_events,
+            _receiver,
+            ..
+        } = pair().await;
+        let sending = std::thread::spawn(move || {
+            sender.send(3, 0, &bytes);
+            sender
+        });
+        let (rank, reason) = lost(next(&mut arrivals).await);
+        assert_eq!(rank, 0);
+        assert!(reason.contains(expected), "{reason}");
+        let (rank, reason) = lost(next(&mut sender_events).await);
+        assert_eq!(rank, 1);
+        assert!(reason.contains(expected), "{reason}");
+        let _sender = sending.join().expect("the queue has room");
+    }
+}
+
+/// What makes a receiver believe in an end that there was not, such as a flipped bit, is no reception.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_confirmed_before_its_end_is_reported() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("it is free");
+    let address = listener.local_addr().expect("it listens").to_string();
+    let streams = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    let hasty = ExchangeServer::new(Hasty);
+    let server = tonic::transport::Server::builder().add_service(hasty);
+    let serving = tokio::spawn(server.serve_with_incoming(streams));
+    let (events, mut told) = mpsc::channel(4);
+    let _sender = link(plan(1), members(&address), &Meter::default(), &events)
+        .await
+        .expect("it listens");
+    let (rank, reason) = lost(next(&mut told).await);
+    assert_eq!(rank, 1);
+    assert!(reason.contains("took the stream for ended"), "{reason}");
+    serving.abort();
+}
+
+/// Confirms streams that have only begun.
+struct Hasty;
+
+#[tonic::async_trait]
+impl Exchange for Hasty {
+    async fn contribute(
+        &self,
+        _request: Request<Streaming<FrameChunk>>,
+    ) -> Result<Response<Received>, Status> {
+        Ok(Response::new(Received {}))
+    }
+
+    type SnapshotStream = tokio_stream::Empty<Result<SnapshotChunk, Status>>;
+
+    async fn snapshot(
+        &self,
+        _request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented("it has none"))
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_follows_gets_whole_contributions_from_the_first_that_was_announced() {
     let Pair {
@@ -277,7 +373,7 @@ async fn who_follows_gets_whole_contributions_from_the_first_that_was_announced(
     sender.add(stream_to(plan(1), to, 5, &Meter::default()));
     let sending = std::thread::spawn(move || {
         for step in [4, 5] {
-            sender.send(step, 0, &Bytes::from_static(b"frame"));
+            sender.send(step, 0, &frame(step, 0, 40));
         }
         sender
     });
@@ -312,10 +408,9 @@ async fn who_cannot_keep_up_learns_that_its_stream_ended_and_holds_nobody_up() {
     });
     let to = Member { node: 3, address };
     sender.add(stream_to(plan(1), to, 0, &Meter::default()));
-    let frame = Bytes::from(vec![7; FRAME_BYTES]);
     let sending = std::thread::spawn(move || {
         for step in 0..200 {
-            sender.send(step, 0, &frame);
+            sender.send(step, 0, &frame(step, 0, FRAME_BYTES));
         }
         sender
     });
@@ -357,7 +452,7 @@ async fn what_a_member_lacks_is_forwarded_in_its_owners_name() {
         rank: 2,
         bucket: 0,
     };
-    let frames = vec![(key, Bytes::from_static(b"lost otherwise"))];
+    let frames = vec![(key, frame_of(2, 7, 0, 40))];
     supply(plan(1), frames, &address, &Meter::default())
         .await
         .expect("it is taken");

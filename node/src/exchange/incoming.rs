@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use ecq_cluster::{FrameKey, Rank, ViewNumber};
 use ecq_proto::limits;
 use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
-use ecq_proto::v1::{FrameChunk, Opening, Received, SnapshotChunk, SnapshotRequest};
+use ecq_proto::v1::{FrameChunk, FrameHeader, Opening, Received, SnapshotChunk, SnapshotRequest};
+use ecq_quant::{Decoder, FrameId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -201,11 +202,18 @@ impl Service {
             let Some((header, frame)) = frame else {
                 continue;
             };
+            let FrameHeader {
+                step, rank, bucket, ..
+            } = header;
+            // A frame that is damaged costs the stream and, like any other that breaks, a view; what it
+            // would have brought is computed anew. Noticed later, it would cost this node its place.
+            Decoder::verify(&frame, FrameId { step, rank, bucket })
+                .map_err(|error| Status::data_loss(error.to_string()))?;
             let key = FrameKey {
                 view: opening.view,
-                step: header.step,
-                rank: header.rank,
-                bucket: header.bucket,
+                step,
+                rank,
+                bucket,
             };
             let passed_on = self.events.send(Input::Frame(key, frame)).await;
             passed_on.map_err(|_| Status::unavailable("the node is ending"))?;

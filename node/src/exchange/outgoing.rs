@@ -115,11 +115,16 @@ pub(crate) async fn link(
         sender
             .try_send(plan.opening(None))
             .map_err(|_| (rank, "its queue is full".to_owned()))?;
+        let more = sender.downgrade();
         streams.push(sender);
         let (view, events) = (plan.view, events.clone());
         tokio::spawn(async move {
             let ended = match contribute(channel, chunks).await {
-                Ok(()) => Input::Received { view, rank },
+                Ok(()) if more.upgrade().is_none() => Input::Received { view, rank },
+                Ok(()) => {
+                    let reason = "it took the stream for ended".to_owned();
+                    Input::PeerLost { view, rank, reason }
+                }
                 Err(reason) => Input::PeerLost { view, rank, reason },
             };
             let _driver_is_gone = events.send(ended).await;

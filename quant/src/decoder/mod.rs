@@ -68,6 +68,20 @@ impl Decoder {
         Ok(Header::read(frame)?.samples)
     }
 
+    /// Whether a frame is as it was sealed, and the one that should be `expected`: what can be known of it
+    /// before it is decoded.
+    ///
+    /// # Errors
+    ///
+    /// If it is damaged, or another frame.
+    pub fn verify(frame: &[u8], expected: FrameId) -> Result<(), DecodeError> {
+        let found = Header::read(frame)?.id;
+        verify(frame)?;
+        field("step", found.step, expected.step)?;
+        field("rank", found.rank.into(), expected.rank.into())?;
+        field("bucket", found.bucket.into(), expected.bucket.into())
+    }
+
     /// The symbols of the frame that was accumulated last, as its lossless stage coded them; empty for
     /// codecs that have none.
     pub fn symbols(&self) -> &[u8] {
@@ -119,14 +133,11 @@ impl Decoder {
             "the bucket lies in the layout"
         );
         let header = Header::read(frame)?;
-        verify(frame)?;
+        Self::verify(frame, expected)?;
         let flushed = header.codec == Cast::FLUSH;
         if !flushed {
             field("codec", header.codec.into(), self.spec.number().into())?;
         }
-        field("step", header.id.step, expected.step)?;
-        field("rank", header.id.rank.into(), expected.rank.into())?;
-        field("bucket", header.id.bucket.into(), expected.bucket.into())?;
         field(
             "number of elements",
             header.elements.into(),
