@@ -36,8 +36,18 @@ impl Cluster {
 
     /// Starts a node with these arguments.
     pub(crate) fn node(&self, more: &[&str]) -> Program {
-        let args = ["node", "--coordinator", self.address.trim()];
+        self.node_by(self.address(), more)
+    }
+
+    /// Starts a node that reaches the coordinator at this address.
+    pub(crate) fn node_by(&self, address: &str, more: &[&str]) -> Program {
+        let args = ["node", "--coordinator", address];
         Program::start(self.dir.path(), &[&args[..], more].concat())
+    }
+
+    /// Where the coordinator listens.
+    pub(crate) fn address(&self) -> &str {
+        self.address.trim()
     }
 
     /// Waits until the coordinator says something with this part.
@@ -56,7 +66,7 @@ impl Cluster {
 
     /// Starts it again, where it was, from nothing but its run directory `run`.
     pub(crate) fn resume(&mut self) {
-        let listen = ["coordinator", "--listen", self.address.trim()];
+        let listen = ["coordinator", "--listen", self.address()];
         let args = [&listen[..], &["--resume", "--run-dir", "run"]].concat();
         self.coordinator = Some(Program::start(self.dir.path(), &args));
     }

@@ -9,6 +9,8 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part")]
 
 mod cluster;
+mod history;
+mod proxy;
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub(crate) use cluster::Cluster;
+pub(crate) use history::{View, views};
+pub(crate) use proxy::Proxy;
 
 /// Longer than anything here takes on a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(120);

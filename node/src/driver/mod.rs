@@ -112,7 +112,8 @@ impl Driver {
             observe: options.observe.is_some(),
             residual: heritage.as_ref().map(Heritage::residual),
         };
-        tracing::info!(pid = std::process::id(), address = hello.address, "started");
+        let (pid, listening) = (std::process::id(), incoming.address());
+        tracing::info!(pid, address = hello.address, %listening, "started");
         let mut commands = Vec::new();
         let machine = Node::new(0, hello, HEARTBEAT, &mut commands);
         Ok(Self {

@@ -462,6 +462,23 @@ async fn what_a_member_lacks_is_forwarded_in_its_owners_name() {
     assert_eq!(found, key);
 }
 
+/// It had them after all, or it would not be where it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_gone_on_needs_no_supply() {
+    let (receiver, _arrivals, address) = listen().await;
+    receiver.open(Gate { view: 2, ..gate() });
+    supply(plan(1), Vec::new(), &address, &Meter::default())
+        .await
+        .expect("there is nothing to do");
+    let stranger = Plan {
+        run: "other".into(),
+        ..plan(1)
+    };
+    supply(stranger, Vec::new(), &address, &Meter::default())
+        .await
+        .expect_err("that is no reason to be content");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_arrives_as_it_was_and_another_size_is_refused() {
     let (donor, mut asked, address) = listen().await;

@@ -14,7 +14,7 @@ use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::chunk::Assembler;
 use super::meter::Meter;
@@ -222,6 +222,9 @@ impl Service {
     }
 }
 
+/// A receiver's answer to the stream of a view that it has left behind.
+pub(super) const VIEW_IS_OVER: Code = Code::OutOfRange;
+
 /// Only members of the run's view in force may contribute.
 fn admit(opening: &Opening, gate: &Gate) -> Result<(), Status> {
     if opening.run != gate.run {
@@ -233,7 +236,7 @@ fn admit(opening: &Opening, gate: &Gate) -> Result<(), Status> {
     }
     if opening.view != gate.view {
         let text = format!("this node is in view {}, not {}", gate.view, opening.view);
-        return Err(Status::failed_precondition(text));
+        return Err(Status::new(VIEW_IS_OVER, text));
     }
     if opening.rank >= gate.members || Some(opening.rank) == gate.rank {
         let text = format!(

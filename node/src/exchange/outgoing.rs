@@ -13,6 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Uri};
 
 use super::chunk;
+use super::incoming::VIEW_IS_OVER;
 use super::meter::Meter;
 use crate::connect::{self, causes, describe};
 use crate::driver::Input;
@@ -163,7 +164,8 @@ pub(crate) fn stream(plan: Plan, to: Member, first: Step, meter: &Meter) -> Obse
     }
 }
 
-/// Forwards contributions to a member of the view that lacks them; returns when it has them.
+/// Forwards contributions to a member of the view that lacks them; returns when it has them, or has gone
+/// on without: what was under way to it has arrived after all.
 pub(crate) async fn supply(
     plan: Plan,
     frames: Vec<(FrameKey, Bytes)>,
@@ -175,8 +177,10 @@ pub(crate) async fn supply(
     let frames = frames.into_iter();
     let chunks = frames.flat_map(|(key, frame)| chunk::cut(key, frame));
     let chunks = tokio_stream::iter(std::iter::once(opening).chain(chunks));
-    let answer = ExchangeClient::new(channel).contribute(chunks).await;
-    answer.map(drop).map_err(|status| describe(&status))
+    match ExchangeClient::new(channel).contribute(chunks).await {
+        Err(status) if status.code() != VIEW_IS_OVER => Err(describe(&status)),
+        _ => Ok(()),
+    }
 }
 
 async fn contribute(channel: Channel, chunks: mpsc::Receiver<FrameChunk>) -> Result<(), String> {

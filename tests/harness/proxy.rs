@@ -1,0 +1,138 @@
+//! A link that can be cut, stalled, healed and damaged: a proxy on loopback.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use super::Program;
+
+/// A piece that carries part of a frame, and not only words about it.
+const FRAME_BYTES_MIN: usize = 100;
+
+/// Stands between whoever connects to it and a target.
+pub(crate) struct Proxy {
+    address: SocketAddr,
+    link: Arc<Link>,
+}
+
+#[derive(Default)]
+struct Link {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    target: Option<String>,
+    /// Whether connections are closed, and new ones at once.
+    cut: bool,
+    /// Whether connections stay open, and nothing comes through.
+    stalled: bool,
+    /// How many pieces are still to be damaged on the way to the target.
+    damages: u32,
+    open: Vec<TcpStream>,
+}
+
+impl Proxy {
+    /// A link to nowhere yet.
+    pub(crate) fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        let address = listener.local_addr().expect("it listens");
+        let link = Arc::new(Link::default());
+        let serving = link.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                serving.accept(stream);
+            }
+        });
+        Self { address, link }
+    }
+
+    /// Where to connect to.
+    pub(crate) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Leads to `target` from now on.
+    pub(crate) fn lead_to(&self, target: &str) {
+        self.link.state().target = Some(target.to_owned());
+    }
+
+    /// Leads to a node that starts, or comes back, and listens somewhere.
+    pub(crate) fn lead_to_node(&self, node: &mut Program) {
+        self.lead_to(&node.until(|line| {
+            let rest = line.split_once("listening=")?.1;
+            rest.split_whitespace().next().map(str::to_owned)
+        }));
+    }
+
+    /// Closes all connections, and takes no more.
+    pub(crate) fn cut(&self) {
+        let mut state = self.link.state();
+        state.cut = true;
+        for stream in state.open.drain(..) {
+            let _closed_already = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Lets nothing through, with all connections open.
+    pub(crate) fn stall(&self) {
+        self.link.state().stalled = true;
+    }
+
+    /// Is a good link again.
+    pub(crate) fn heal(&self) {
+        let mut state = self.link.state();
+        (state.cut, state.stalled) = (false, false);
+        self.link.changed.notify_all();
+    }
+
+    /// Flips a bit of the next frame that comes by.
+    pub(crate) fn damage(&self) {
+        self.link.state().damages += 1;
+    }
+}
+
+impl Link {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no thread panics with it")
+    }
+
+    fn accept(self: &Arc<Self>, client: TcpStream) {
+        let mut state = self.state();
+        let target = state.target.clone().filter(|_| !state.cut);
+        let Some(server) = target.and_then(|target| TcpStream::connect(target).ok()) else {
+            return;
+        };
+        for (from, to, there) in [(&client, &server, true), (&server, &client, false)] {
+            let _only_slower = from.set_nodelay(true);
+            let clone = |stream: &TcpStream| stream.try_clone().expect("there are descriptors");
+            let (from, to) = (clone(from), clone(to));
+            let link = self.clone();
+            std::thread::spawn(move || link.pass(from, to, there));
+        }
+        state.open.extend([client, server]);
+    }
+
+    /// Passes on what comes, until either end closes.
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, there: bool) {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            let state = self.state();
+            let stalled = |state: &mut State| state.stalled;
+            let waited = self.changed.wait_while(state, stalled);
+            let mut state = waited.expect("no thread panics with it");
+            if there && length >= FRAME_BYTES_MIN && state.damages > 0 {
+                state.damages -= 1;
+                // Neither the beginning nor the end of a frame, should there be two.
+                buffer[length * 3 / 4] ^= 1;
+            }
+            drop(state);
+            if to.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+        let _closed_already = to.shutdown(Shutdown::Both);
+        let _closed_already = from.shutdown(Shutdown::Both);
+    }
+}
