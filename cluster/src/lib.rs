@@ -37,7 +37,7 @@ pub use config::{ConfigError, RunConfig};
 pub use id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 pub use message::{
     Evaluation, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Legacy, Refusal,
-    Residual, StepReport, ToCoordinator, ToNode,
+    Residual, StepReport, TensorSums, ToCoordinator, ToNode,
 };
 pub use node::Verdict;
 pub use view::{Member, View};

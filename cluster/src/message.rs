@@ -379,3 +379,13 @@ pub struct Evaluation {
     /// Share of test samples whose class was predicted, 0 to 1.
     pub accuracy: f64,
 }
+
+/// What the tensors of a replica amount to after a step. No decision is taken from it: digests say that
+/// replicas differ, this says where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TensorSums {
+    /// The step just applied.
+    pub step: Step,
+    /// The name of each tensor, and CRC-32C of its values; parameters before the optimizer's.
+    pub sums: Vec<(String, u32)>,
+}

@@ -11,6 +11,7 @@
 //! One task owns the state machine and hears everything through one channel; sessions only carry
 //! words. Metrics go past the machine, because nothing is decided from them.
 
+mod differences;
 mod driver;
 mod error;
 mod history;

@@ -15,6 +15,7 @@ pub(crate) struct RunDir {
 }
 
 pub(crate) const CONFIG: &str = "config.toml";
+pub(crate) const DIFFERENCES: &str = "differences.jsonl";
 pub(crate) const HISTORY: &str = "history.jsonl";
 pub(crate) const METRICS: &str = "metrics.jsonl";
 pub(crate) const MODEL: &str = "model.safetensors";
@@ -99,7 +100,8 @@ impl RunDir {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            let known = [CONFIG, HISTORY, METRICS, MODEL, SUMMARY].map(|known| name == known);
+            let known =
+                [CONFIG, DIFFERENCES, HISTORY, METRICS, MODEL, SUMMARY].map(|known| name == known);
             // SQLite keeps a log beside a store in use.
             let store = name.to_string_lossy().starts_with(STORE);
             if store || known.contains(&true) || name.to_string_lossy().starts_with(EVENTS) {

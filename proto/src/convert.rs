@@ -2,7 +2,7 @@
 
 use ecq_cluster::{
     Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal, Residual,
-    Step, StepReport, ToCoordinator, ToNode, View,
+    Step, StepReport, TensorSums, ToCoordinator, ToNode, View,
 };
 
 use crate::v1::{self, coordinator_message, failure, node_message, refusal};
@@ -33,6 +33,8 @@ pub enum NodeWords {
     Reports(Vec<StepReport>),
     /// The model on the test split.
     Evaluation(Evaluation),
+    /// What the tensors of the replica amount to whose digest follows.
+    Sums(TensorSums),
 }
 
 impl From<NodeWords> for v1::NodeMessage {
@@ -107,6 +109,11 @@ impl From<NodeWords> for v1::NodeMessage {
                 loss: found.loss,
                 accuracy: found.accuracy,
             }),
+            NodeWords::Sums(TensorSums { step, sums }) => {
+                let sum = |(name, sum)| v1::TensorSum { name, sum };
+                let sums = sums.into_iter().map(sum).collect();
+                Kind::Sums(v1::TensorSums { step, sums })
+            }
         };
         Self { kind: Some(kind) }
     }
@@ -175,6 +182,11 @@ impl TryFrom<v1::NodeMessage> for NodeWords {
             Kind::Reports(found) => {
                 let reports = found.reports.into_iter().map(Into::into).collect();
                 return Ok(Self::Reports(reports));
+            }
+            Kind::Sums(v1::TensorSums { step, sums }) => {
+                let sum = |v1::TensorSum { name, sum }| (name, sum);
+                let sums = sums.into_iter().map(sum).collect();
+                return Ok(Self::Sums(TensorSums { step, sums }));
             }
             Kind::Evaluation(v1::Evaluation {
                 steps,

@@ -2,7 +2,7 @@
 
 use ecq_cluster::{
     Digest, Evaluation, Failure, Fingerprint, Hello, Installation, Kept, Member, Refusal, Residual,
-    StepReport, ToCoordinator, ToNode, View,
+    StepReport, TensorSums, ToCoordinator, ToNode, View,
 };
 use ecq_proto::{CoordinatorWords, NodeWords, WireError, v1};
 
@@ -73,6 +73,10 @@ fn words_of_nodes_survive_the_wire() {
             failure: Failure::Stopped("told to stop".into()),
         }),
         NodeWords::Reports(vec![report, StepReport::default()]),
+        NodeWords::Sums(TensorSums {
+            step: 5,
+            sums: vec![("0.weight".into(), 7), ("0.bias".into(), u32::MAX)],
+        }),
         NodeWords::Evaluation(Evaluation {
             steps: 1,
             loss: 2.0,

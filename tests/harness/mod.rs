@@ -10,6 +10,7 @@
 
 mod cluster;
 mod history;
+mod memory;
 mod proxy;
 
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub(crate) use cluster::Cluster;
 pub(crate) use history::{View, views};
+pub(crate) use memory::flip;
 pub(crate) use proxy::Proxy;
 
 /// Longer than anything here takes on a machine that is busy with other tests.
@@ -165,6 +167,11 @@ impl Program {
     /// Sends the program a signal.
     pub(crate) fn signal(&self, name: &str) {
         signal(self.child.0.id(), name);
+    }
+
+    /// Its process; the shell that started it has become it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.0.id()
     }
 
     /// Waits until the program and all that descend from it have ended.

@@ -9,6 +9,7 @@ use ecq_proto::v1::RunStatus;
 use tokio::sync::{mpsc, watch};
 
 use super::{Driver, Input};
+use crate::differences::Differences;
 use crate::error::CoordinatorError;
 use crate::history::History;
 use crate::metrics::{Dimensions, Metrics};
@@ -90,6 +91,11 @@ impl Driver {
             name,
             ..RunStatus::default()
         };
+        let mut differences = Differences::new(&dir);
+        views
+            .last()
+            .into_iter()
+            .for_each(|view| differences.install(view));
         let members = views.iter().flat_map(|view| &view.members);
         let last = members.map(|member| member.node).max();
         Ok(Self {
@@ -105,6 +111,7 @@ impl Driver {
             metrics: Metrics::create(&dir)?,
             residuals: Residuals::default(),
             legacies: Vec::new(),
+            differences,
             stored: (0, 0),
             told: Instant::now(),
             prepared: BTreeMap::new(),

@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::differences::Differences;
 use crate::error::CoordinatorError;
 use crate::history::History;
 use crate::metrics::Metrics;
@@ -64,6 +65,7 @@ pub(crate) struct Driver {
     residuals: Residuals,
     /// What becomes of residuals with the next view.
     legacies: Vec<Legacy>,
+    differences: Differences,
     /// How many steps and evaluations are stored.
     stored: (usize, usize),
     /// When members were told.
@@ -170,6 +172,10 @@ impl Driver {
                         message,
                     })
                 }
+                NodeWords::Sums(sums) => {
+                    self.differences.take(self.node_of(session), sums)?;
+                    None
+                }
                 measured => {
                     let node = self.node_of(session);
                     self.measure(node, measured)
@@ -261,7 +267,7 @@ impl Driver {
                 );
                 self.metrics.evaluation(evaluation)?;
             }
-            NodeWords::Protocol(_) => {}
+            NodeWords::Protocol(_) | NodeWords::Sums(_) => {}
         }
         self.publish();
         Ok(())
@@ -334,6 +340,7 @@ impl Driver {
             .install(view.first_step, members)
             .map_err(|error| unwritable(&self.dir.path(METRICS), error))?;
         self.record()?;
+        self.differences.install(view);
         self.deliverer.send_replace(deliverer);
         self.publish();
         Ok(())

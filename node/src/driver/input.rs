@@ -1,7 +1,9 @@
 //! Everything that the driver hears.
 
 use bytes::Bytes;
-use ecq_cluster::{Digest, Evaluation, FrameKey, Kept, Rank, Step, StepReport, ToNode, ViewNumber};
+use ecq_cluster::{
+    Digest, Evaluation, FrameKey, Kept, Rank, Step, StepReport, TensorSums, ToNode, ViewNumber,
+};
 
 use crate::checkpoint::Checkpoints;
 use crate::error::NodeError;
@@ -67,6 +69,8 @@ pub(crate) enum Input {
         digest: Option<Digest>,
         report: Option<StepReport>,
     },
+    /// What the replica's tensors amount to, before a step that is applied with a digest.
+    Summed(TensorSums),
     /// The model on the test split.
     Evaluated(Evaluation),
     /// The final model, packed.

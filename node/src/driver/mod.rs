@@ -293,6 +293,10 @@ impl Driver {
                 }
                 self.applied(step, digest, report)
             }
+            Input::Summed(sums) => {
+                self.say(NodeWords::Sums(sums));
+                return None;
+            }
             Input::Evaluated(evaluation) => {
                 self.report();
                 self.telemetry.evaluated(evaluation);

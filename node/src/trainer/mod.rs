@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ecq_cluster::{Failure, NodeId, Rank, RunConfig, Step, StepReport, View, ViewNumber};
+use ecq_cluster::{
+    Failure, NodeId, Rank, RunConfig, Step, StepReport, TensorSums, View, ViewNumber,
+};
 use ecq_nn::{Batch, Loss, Sampler};
 use ecq_quant::{Aggregator, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
@@ -398,6 +400,10 @@ impl Trainer {
         self.next = step + 1;
         let contributed = self.under_way.take().is_some();
         let digest = digest.then(|| rules.replica.digest());
+        let sums = digest.map(|_| TensorSums {
+            step,
+            sums: rules.replica.sums(rules.model.tensors()),
+        });
         let applied = Instant::now();
         self.report.wait_seconds = (complete - self.contributed).as_secs_f32();
         self.report.apply_seconds = (applied - complete).as_secs_f32();
@@ -417,11 +423,12 @@ impl Trainer {
         if contributed {
             self.keep()?;
         }
-        let mut answers = vec![Input::Applied {
+        let mut answers: Vec<Input> = sums.map(Input::Summed).into_iter().collect();
+        answers.push(Input::Applied {
             step,
             digest,
             report: contributed.then_some(self.report),
-        }];
+        });
         answers.extend(self.due(step + 1).map(Input::Evaluated));
         Ok(answers)
     }
