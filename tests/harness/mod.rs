@@ -23,7 +23,7 @@ use std::time::Duration;
 pub(crate) use cluster::Cluster;
 pub(crate) use history::{View, views};
 pub(crate) use memory::flip;
-pub(crate) use proxy::Proxy;
+pub(crate) use proxy::{Proxy, Way};
 
 /// Longer than anything here takes on a machine that is busy with other tests.
 const DEADLINE: Duration = Duration::from_secs(120);

@@ -4,10 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
-use super::Program;
+use super::{DEADLINE, Program};
 
 /// A piece that carries part of a frame, and not only words about it.
 const FRAME_BYTES_MIN: usize = 100;
+
+/// Which way bytes go: to the target, or to who has connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    There,
+    Back,
+}
 
 /// Stands between whoever connects to it and a target.
 pub(crate) struct Proxy {
@@ -28,6 +35,8 @@ struct State {
     cut: bool,
     /// Whether connections stay open, and nothing comes through.
     stalled: bool,
+    /// After how many more bytes in a direction it stalls, be it in the middle of a frame.
+    limit: Option<(Way, usize)>,
     /// How many pieces are still to be damaged on the way to the target.
     damages: u32,
     open: Vec<TcpStream>,
@@ -80,6 +89,20 @@ impl Proxy {
         self.link.state().stalled = true;
     }
 
+    /// Stalls after so many more bytes.
+    pub(crate) fn stall_after(&self, way: Way, bytes: usize) {
+        self.link.state().limit = Some((way, bytes));
+    }
+
+    /// Waits until it has stalled.
+    pub(crate) fn until_stalled(&self) {
+        let state = self.link.state();
+        let flows = |state: &mut State| !state.stalled;
+        let waited = self.link.changed.wait_timeout_while(state, DEADLINE, flows);
+        let (state, _) = waited.expect("no thread panics with it");
+        assert!(state.stalled, "so many bytes do not come by");
+    }
+
     /// Is a good link again.
     pub(crate) fn heal(&self) {
         let mut state = self.link.state();
@@ -104,35 +127,69 @@ impl Link {
         let Some(server) = target.and_then(|target| TcpStream::connect(target).ok()) else {
             return;
         };
-        for (from, to, there) in [(&client, &server, true), (&server, &client, false)] {
+        for (from, to, way) in [
+            (&client, &server, Way::There),
+            (&server, &client, Way::Back),
+        ] {
             let _only_slower = from.set_nodelay(true);
             let clone = |stream: &TcpStream| stream.try_clone().expect("there are descriptors");
             let (from, to) = (clone(from), clone(to));
             let link = self.clone();
-            std::thread::spawn(move || link.pass(from, to, there));
+            std::thread::spawn(move || link.pass(from, to, way));
         }
         state.open.extend([client, server]);
     }
 
     /// Passes on what comes, until either end closes.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, there: bool) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(length @ 1..) = from.read(&mut buffer) {
-            let state = self.state();
-            let stalled = |state: &mut State| state.stalled;
-            let waited = self.changed.wait_while(state, stalled);
-            let mut state = waited.expect("no thread panics with it");
-            if there && length >= FRAME_BYTES_MIN && state.damages > 0 {
+            let piece = &mut buffer[..length];
+            let mut state = self.flowing();
+            if way == Way::There && length >= FRAME_BYTES_MIN && state.damages > 0 {
                 state.damages -= 1;
                 // Neither the beginning nor the end of a frame, should there be two.
-                buffer[length * 3 / 4] ^= 1;
+                piece[length * 3 / 4] ^= 1;
             }
+            let now = state.allow(way, length);
             drop(state);
-            if to.write_all(&buffer[..length]).is_err() {
+            if to.write_all(&piece[..now]).is_err() {
                 break;
+            }
+            if now < length {
+                self.changed.notify_all();
+                drop(self.flowing());
+                if to.write_all(&piece[now..]).is_err() {
+                    break;
+                }
             }
         }
         let _closed_already = to.shutdown(Shutdown::Both);
         let _closed_already = from.shutdown(Shutdown::Both);
+    }
+
+    /// The state, once it is not stalled.
+    fn flowing(&self) -> MutexGuard<'_, State> {
+        let stalled = |state: &mut State| state.stalled;
+        let waited = self.changed.wait_while(self.state(), stalled);
+        waited.expect("no thread panics with it")
+    }
+}
+
+impl State {
+    /// How many of so many bytes may pass now: with the others it stalls.
+    fn allow(&mut self, way: Way, length: usize) -> usize {
+        match &mut self.limit {
+            Some((limited, left)) if *limited == way && *left < length => {
+                let now = *left;
+                (self.limit, self.stalled) = (None, true);
+                now
+            }
+            Some((limited, left)) if *limited == way => {
+                *left -= length;
+                length
+            }
+            _ => length,
+        }
     }
 }
