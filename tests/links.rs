@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Cluster, Ended, Program, Proxy, directory, ecq, read, views};
+use harness::{Cluster, Ended, Program, Proxy, Way, directory, ecq, read, views};
 use serde_json::Value;
 
 /// Small steps, so that much happens in little time, and leases that end soon.
@@ -30,6 +30,10 @@ fn cluster(proxy: &Proxy, steps: &str) -> (Cluster, Vec<Program>) {
     proxy.lead_to_node(&mut nodes[0]);
     nodes.extend((1..3).map(|_| cluster.node(&[])));
     cluster.until("view 1: 3 members train");
+    // There are connections, and they carry frames.
+    proxy.stall_after(Way::There, 5000);
+    proxy.until_stalled();
+    proxy.heal();
     (cluster, nodes)
 }
 
