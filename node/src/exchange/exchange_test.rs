@@ -7,7 +7,7 @@ use ecq_cluster::{Digest, FrameKey, Member};
 use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
 use ecq_proto::v1::{FrameChunk, Received, SnapshotChunk, SnapshotRequest};
 use ecq_quant::{CodecSpec, Encoder, FrameId, Layout};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -172,6 +172,57 @@ async fn a_model_of_64_mib_streams_in_chunks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_model_of_3_gib_streams_in_chunks() {
     stream(768).await;
+}
+
+/// T17: on a link of any round trip two steps of megabytes are under way at once. Nothing that the
+/// receiver says after its first frame gets back, so that all of them must fit into the windows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_are_wide_enough_for_any_round_trip() {
+    let (receiver, mut arrivals, address) = listen().await;
+    receiver.open(gate());
+    let link_listener = TcpListener::bind("127.0.0.1:0").await.expect("it is free");
+    let through = link_listener.local_addr().expect("it listens").to_string();
+    let (silence, mut silenced) = tokio::sync::watch::channel(false);
+    let passing = tokio::spawn(async move {
+        let (near, _) = link_listener.accept().await.expect("the sender connects");
+        let far = TcpStream::connect(address).await.expect("it listens");
+        let (mut near_read, mut near_write) = near.into_split();
+        let (mut far_read, mut far_write) = far.into_split();
+        let there = tokio::io::copy(&mut near_read, &mut far_write);
+        let back = async {
+            let silent = async { silenced.wait_for(|silent| *silent).await.is_ok() };
+            tokio::select! {
+                _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
+                _ = silent => {}
+            }
+        };
+        let (_until_aborted, ()) = tokio::join!(there, back);
+    });
+    let (events, _sender_events) = mpsc::channel(4);
+    let mut sender = link(plan(1), members(&through), &Meter::default(), &events)
+        .await
+        .expect("it listens");
+    let (go, gone) = std::sync::mpsc::channel();
+    let sending = std::thread::spawn(move || {
+        sender.send(0, 0, &frame(0, 0, 40));
+        gone.recv().expect("the test goes on");
+        for bucket in 0..3 {
+            sender.send(1, bucket, &frame(1, bucket, FRAME_BYTES));
+        }
+        sender
+    });
+    let Input::Frame(..) = next(&mut arrivals).await else {
+        panic!("a frame")
+    };
+    silence.send(true).expect("the link is there");
+    go.send(()).expect("the sender is there");
+    for _ in 0..3 {
+        let Input::Frame(..) = next(&mut arrivals).await else {
+            panic!("a frame")
+        };
+    }
+    let _sender = sending.join().expect("the queue has room");
+    passing.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
