@@ -14,9 +14,10 @@ pub struct FrameStats {
     /// Bytes of numbers that are sent as they are, not as symbols: elements of casts, factors, chosen
     /// values, levels beyond the symbols.
     pub number_bytes: u64,
-    /// ‖g‖², the gradient that came in; groups that are not finite do not count.
+    /// ‖g‖², the gradient that came in, without the groups (elements, for casts) that
+    /// [`FrameStats::nonfinite_groups`] counts.
     pub gradient_norm_squared: f64,
-    /// ‖v‖², what was quantized.
+    /// ‖v‖², what was quantized, likewise.
     pub input_norm_squared: f64,
     /// ‖v − q‖², the quantization error.
     pub error_squared: f64,
