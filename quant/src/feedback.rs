@@ -84,6 +84,25 @@ impl Guard {
     }
 }
 
+/// No gradient has a larger magnitude: a group with one holds numbers that cannot be trusted, like one with a NaN. Up to
+/// here whatever is computed of a group (norms, levels, factors) stays finite. 2^100.
+const LARGEST: f32 = 1.267_650_6e30;
+
+/// A residual that grows beyond ends here: it would else leave no room for the next gradient's groups
+/// to be usable again. 2^99.
+const RESIDUAL_MAX: f32 = LARGEST / 2.0;
+
+/// h, or the bound that it outgrows.
+#[inline(always)]
+pub(crate) fn bounded(h: f32) -> f32 {
+    h.clamp(-RESIDUAL_MAX, RESIDUAL_MAX)
+}
+
+/// The same for all of a residual.
+pub(crate) fn bound_residual(residual: &mut [f32]) {
+    residual.iter_mut().for_each(|h| *h = bounded(*h));
+}
+
 /// What is known of a group once v is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Compensated {
@@ -93,6 +112,14 @@ pub(crate) struct Compensated {
     pub(crate) gradient: f64,
     /// ‖v‖².
     pub(crate) input: f64,
+}
+
+impl Compensated {
+    /// Whether every v is a number that can be sent.
+    pub(crate) fn is_usable(&self) -> bool {
+        // Not so for a NaN.
+        self.largest <= LARGEST
+    }
 }
 
 /// Elements whose squares are added in single precision.

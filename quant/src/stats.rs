@@ -23,8 +23,8 @@ pub struct FrameStats {
     pub error_squared: f64,
     /// ‖h‖² after the frame.
     pub residual_norm_squared: f64,
-    /// Scale groups (elements, for casts) that held NaN or infinity and were sent as zeros; their
-    /// residual stayed as it was.
+    /// Scale groups (parts of tensors, for powersgd) that held NaN, infinity or a magnitude beyond 2^100 and were
+    /// sent as zeros, and elements of casts that were NaN or infinity; their residual stayed as it was.
     pub nonfinite_groups: u64,
     /// Frames for which the guard bounded α.
     pub guarded_frames: u64,

@@ -198,16 +198,9 @@ impl Bucket<'_> {
             let gradient = &self.gradient[within.clone()];
             let values = &mut scratch.values;
             let known = self.compensate(common.simd, gains, within, gradient, values);
-            if known.largest.is_finite() {
+            if known.is_usable() {
                 measures.take(plan, common.simd, values, known.largest);
             }
         }
     }
-}
-
-/// A residual that outgrows the floats stays at their end: infinity would never leave it again.
-pub(super) fn keep_finite(residual: &mut [f32]) {
-    residual
-        .iter_mut()
-        .for_each(|h| *h = h.clamp(-f32::MAX, f32::MAX));
 }

@@ -1,8 +1,8 @@
 //! Buckets of codecs without symbols: casts and low-rank factors.
 
-use super::bucket::{Bucket, Common, Scratch, keep_finite};
+use super::bucket::{Bucket, Common, Scratch};
 use crate::cast::Cast;
-use crate::feedback::Gains;
+use crate::feedback::{Gains, bound_residual, bounded};
 use crate::frame::Settings;
 use crate::lowrank::{Factors, Shape, accumulate, factorise};
 use crate::norm::sum_of_squares;
@@ -30,8 +30,8 @@ impl Bucket<'_> {
             let gradient = &self.gradient[within.clone()];
             let values = &mut scratch.values;
             let known = self.compensate(simd, gains, within.clone(), gradient, values);
-            let finite = known.largest.is_finite();
-            if finite {
+            let usable = known.is_usable();
+            if usable {
                 stats.gradient_norm_squared += known.gradient;
                 stats.input_norm_squared += known.input;
             } else {
@@ -50,7 +50,7 @@ impl Bucket<'_> {
                     // Invariant: a layout has less than 2^32 tensors.
                     let tensor = part.tensor as u32;
                     factorise(simd, common.seed, tensor, shape, values, p, q);
-                    if known.largest > LARGEST || !(Factors { p, q }).are_finite(simd, shape) {
+                    if !(Factors { p, q }).are_finite(simd, shape) {
                         p.fill(0.0);
                         q.fill(0.0);
                     }
@@ -58,14 +58,14 @@ impl Bucket<'_> {
                     accumulate(simd, shape, &Factors { p, q }, -1.0, values);
                 }
             }
-            if finite {
+            if usable {
                 stats.error_squared += sum_of_squares(simd, values);
                 let carry = gains.beta - gains.alpha;
                 let residual = self.residual.get_mut(within).unwrap_or_default();
                 for (h, error) in residual.iter_mut().zip(&*values) {
                     *h = carry * *h + *error;
                 }
-                keep_finite(residual);
+                bound_residual(residual);
             }
         }
         stats.number_bytes = (frame.len() - numbers_at) as u64;
@@ -130,10 +130,10 @@ impl Bucket<'_> {
 /// Elements that are cast together: what is made of them stays near.
 const RUN: usize = 1024;
 
-/// What is kept of an element: a residual that outgrows the floats stays at their end.
+/// What is kept of an element.
 #[inline(always)]
 fn kept(carry: f32, h: f32, error: f32) -> f32 {
-    (carry * h + error).clamp(-f32::MAX, f32::MAX)
+    bounded(carry * h + error)
 }
 
 kernel! {
@@ -150,6 +150,3 @@ fn sum_of_finite_squares(values: &[f32]) -> f64 {
     let finite = values.iter().filter(|value| value.is_finite());
     finite.map(|value| f64::from(*value).powi(2)).sum()
 }
-
-/// Matrices with larger elements are sent as zeros, since their errors need not be finite. 2^125.
-const LARGEST: f32 = 4.253_53e37;

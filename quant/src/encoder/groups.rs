@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::bucket::{Bucket, Common, Plan, Scratch, keep_finite};
-use crate::feedback::{Gains, RUN};
+use super::bucket::{Bucket, Common, Plan, Scratch};
+use crate::feedback::{Gains, RUN, bound_residual};
 use crate::frame::Settings;
 use crate::norm::sum_of_squares;
 use crate::quantizer::uniform::take_dithered;
@@ -102,8 +102,8 @@ impl Bucket<'_> {
             &scratch.velocity
         };
         let known = self.compensate(simd, gains, within.clone(), gradient, &mut scratch.values);
-        let finite = known.largest.is_finite();
-        if finite {
+        let usable = known.is_usable();
+        if usable {
             stats.gradient_norm_squared += known.gradient;
             stats.input_norm_squared += known.input;
         } else {
@@ -121,7 +121,7 @@ impl Bucket<'_> {
             after.get(next.start..end).unwrap_or_default()
         });
         let residual = match until.get_mut(within.clone()) {
-            Some(residual) if finite => residual,
+            Some(residual) if usable => residual,
             _ => {
                 scratch.spare.resize(within.len(), 0.0);
                 &mut scratch.spare[..within.len()]
@@ -130,14 +130,14 @@ impl Bucket<'_> {
         let mut group = Group {
             simd,
             values: &mut scratch.values,
-            largest: if finite { known.largest } else { 0.0 },
+            largest: if usable { known.largest } else { 0.0 },
             symbols: &mut scratch.symbols[within.clone()],
             // Invariant: an element's place in its frame is below the frame's length, a u32.
             first: within.start as u32,
             rounding,
             extras: &mut scratch.extras,
             selection: &mut scratch.selection,
-            energy: if finite { known.input } else { 0.0 },
+            energy: if usable { known.input } else { 0.0 },
             ahead,
             residual,
             carry: gains.beta - gains.alpha,
@@ -150,7 +150,7 @@ impl Bucket<'_> {
         for parameter in &parameters[..quantizer.parameters()] {
             frame.extend_from_slice(&parameter.to_le_bytes());
         }
-        if !finite {
+        if !usable {
             return;
         }
         if known.largest == 0.0 && gains.beta == gains.alpha {
@@ -168,7 +168,7 @@ impl Bucket<'_> {
                 scratch.table = Table::default();
             }
             stats.error_squared += sum_of_errors(&scratch.table, group.symbols, group.values);
-            keep_finite(group.residual);
+            bound_residual(group.residual);
             stats.residual_norm_squared += sum_of_squares(simd, group.residual);
         } else {
             stats.error_squared += remembered.error;

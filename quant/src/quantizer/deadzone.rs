@@ -29,9 +29,6 @@ pub(crate) struct DeadZone {
 /// A step is at most so many times the largest value, which is then nearer to level 1 than to 0.
 const REACH: f32 = 1.9;
 
-/// Groups with larger values are sent as zeros: level · gain must remain finite. 2^120.
-const LARGEST: f32 = 1.329_228e36;
-
 /// Largest level that is sent at all.
 const LEVEL_MAX: f32 = 32_000.0;
 
@@ -49,9 +46,6 @@ impl DeadZone {
 
     pub(super) fn quantize(&self, group: &mut Group<'_>) -> Option<Parameters> {
         let simd = group.simd;
-        if group.largest > LARGEST {
-            return None;
-        }
         let mean_square = group.energy / group.values.len() as f64;
         let step = self.step * usable(Scale::of(mean_square.sqrt() as f32))?;
         let step = usable(Scale::of(step.min(REACH * group.largest)))?;
