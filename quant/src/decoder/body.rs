@@ -92,10 +92,17 @@ impl Decoder {
         let mut rest = body;
         let settings = Settings::read(&mut rest)?;
         self.check_settings(settings)?;
-        let mut quantizer = quantizer.clone();
-        if let Quantizer::Book(book) = &mut quantizer {
-            *book = book.read(&mut rest)?;
-        }
+        let mut pieces = std::mem::take(&mut self.scratch.pieces);
+        // The last frame's share the book.
+        pieces.clear();
+        let quantizer = match quantizer {
+            Quantizer::Book(book) => {
+                let book = self.scratch.book.get_or_insert_with(|| book.clone());
+                book.read(&mut rest)?;
+                Quantizer::Book(book.clone())
+            }
+            other => other.clone(),
+        };
         let groups = self.layout.count_groups(range.clone(), *bucket);
         let parameters = take(&mut rest, 4 * quantizer.parameters() * groups)?;
         let extras = match quantizer.escape() {
@@ -108,13 +115,12 @@ impl Decoder {
             }
         };
         let mut body = Body {
-            pieces: std::mem::take(&mut self.scratch.pieces),
+            pieces,
             bucket: *bucket,
             parameters: parameters.as_chunks().0,
             extras,
             rounding: Rounding::new(self.seed, id),
         };
-        body.pieces.clear();
         let all = range.clone();
         if budget.is_some() {
             self.read_streams(settings, &quantizer, range, rest, &mut body.pieces)?;

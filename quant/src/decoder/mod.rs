@@ -11,6 +11,7 @@ use crate::coding;
 use crate::error::DecodeError;
 use crate::frame::{FrameId, HEADER_BYTES, Header, SETTINGS_BYTES, Settings, verify};
 use crate::layout::Layout;
+use crate::quantizer::book::Book;
 use crate::simd::Simd;
 use crate::spec::{CodecMethod, CodecSpec};
 use crate::values::Table;
@@ -41,6 +42,8 @@ struct Scratch {
     numbers: Vec<f32>,
     table: Table,
     coder: coding::Scratch,
+    /// The last frame's.
+    book: Option<Book>,
 }
 
 impl Decoder {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::coding::{self, Coding};
-use crate::encoder::survey::{self, Measures};
+use crate::encoder::survey::{Fit, Measures};
 use crate::feedback::{Compensated, Gains, Guard, compensate};
 use crate::frame::{FrameId, Header, seal};
 use crate::layout::{Layout, Part};
@@ -51,6 +51,8 @@ pub(super) struct Scratch {
     pub(super) factor: Vec<f32>,
     pub(super) table: Table,
     pub(super) coder: coding::Scratch,
+    /// Where books are fitted.
+    pub(super) fit: Option<Box<Fit>>,
 }
 
 /// A bucket on its way into a frame.
@@ -173,14 +175,20 @@ impl Bucket<'_> {
 
     /// Fits a book to the bucket's values, if it is one to be fitted.
     fn fit(&self, plan: &mut Plan, common: &Common, gains: Gains, scratch: &mut Scratch) {
-        if !matches!(&plan.frame, Quantizer::Book(book) if book.is_fitted()) {
+        let Quantizer::Book(book) = &plan.frame else {
+            return;
+        };
+        if !book.is_fitted() {
             return;
         }
-        let mut measures = Measures::default();
-        for part in common.layout.parts(self.range.clone()) {
-            self.measure(&part, plan, common, gains, scratch, &mut measures);
-        }
-        survey::fit(&mut plan.frame, &measures);
+        let mut fit = scratch.fit.take().unwrap_or_default();
+        let fitted = fit.fit(book, |measures| {
+            for part in common.layout.parts(self.range.clone()) {
+                self.measure(&part, plan, common, gains, scratch, measures);
+            }
+        });
+        plan.frame = Quantizer::Book(fitted);
+        scratch.fit = Some(fit);
     }
 
     /// Takes in the groups of a part.

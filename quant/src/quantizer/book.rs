@@ -30,9 +30,22 @@ struct Index(Arc<[u8]>);
 
 impl Index {
     fn of(ascending: &[f32]) -> Self {
-        let least = |key: u32| f32::from_bits(key << Self::SHIFT);
-        let count = |key| ascending.partition_point(|x| *x <= least(key)) as u8;
-        Self((0..=Self::key(1.0)).map(|key| count(key as u32)).collect())
+        let mut index = Self(vec![0; Self::key(1.0) + 1].into());
+        index.set(ascending);
+        index
+    }
+
+    /// Becomes the index of another list.
+    fn set(&mut self, ascending: &[f32]) {
+        let mut count = 0;
+        for (key, place) in (0_u32..).zip(Arc::make_mut(&mut self.0)) {
+            let least = f32::from_bits(key << Self::SHIFT);
+            while ascending.get(count).is_some_and(|next| *next <= least) {
+                count += 1;
+            }
+            // Invariant: no list has more than 128.
+            *place = count as u8;
+        }
     }
 
     const SHIFT: u32 = 19;
@@ -123,26 +136,28 @@ impl Book {
         Self::nearest(Kind::Fitted, magnitudes, norm, true)
     }
 
-    /// The same book with these magnitudes between 0 and 1 instead of its own.
-    ///
-    /// Gives nothing if they do not ascend strictly.
-    pub(crate) fn with_levels(&self, inner: &[f32]) -> Option<Self> {
-        let magnitudes: Vec<f32> = std::iter::once(0.0)
-            .chain(inner.iter().copied())
-            .chain(std::iter::once(1.0))
-            .collect();
-        let ascending = magnitudes.is_sorted_by(|a, b| a < b);
-        let of_this = magnitudes.len() == self.magnitudes.len() && ascending;
-        of_this.then(|| Self::nearest(self.kind, magnitudes, self.norm, self.stochastic))
+    /// Puts these magnitudes between 0 and 1 in the place of the book's own, in the same memory unless another book
+    /// shares it. Says whether they ascend strictly and are as many; else the book is of no use.
+    pub(crate) fn set_levels(&mut self, inner: impl ExactSizeIterator<Item = f32>) -> bool {
+        let magnitudes = Arc::make_mut(&mut self.magnitudes);
+        let of_this = inner.len() + 2 == magnitudes.len();
+        for (place, magnitude) in magnitudes[1..].iter_mut().zip(inner) {
+            *place = magnitude;
+        }
+        if !(of_this && magnitudes.is_sorted_by(|a, b| a < b)) {
+            return false;
+        }
+        let cuts = Arc::make_mut(&mut self.cuts);
+        cuts.iter_mut()
+            .zip(middles(magnitudes))
+            .for_each(|(place, cut)| *place = cut);
+        let looked_up = if self.stochastic { magnitudes } else { cuts };
+        self.index.set(looked_up);
+        true
     }
 
     fn nearest(kind: Kind, magnitudes: Vec<f32>, norm: Norm, stochastic: bool) -> Self {
-        let middle = |(j, pair): (usize, &[f32])| {
-            let middle = ((f64::from(pair[0]) + f64::from(pair[1])) / 2.0) as f32;
-            // A tie belongs to the even code.
-            if j % 2 == 0 { middle.next_up() } else { middle }
-        };
-        let cuts = magnitudes.windows(2).enumerate().map(middle).collect();
+        let cuts = middles(&magnitudes).collect();
         Self::new(kind, magnitudes, cuts, norm, stochastic)
     }
 
@@ -201,23 +216,17 @@ impl Book {
         }
     }
 
-    /// The book with the levels at the front of a body.
-    pub(crate) fn read(&self, body: &mut &[u8]) -> Result<Self, DecodeError> {
-        if !self.is_fitted() {
-            return Ok(self.clone());
-        }
+    /// Takes the levels off the front of a body, if they are not the codec's.
+    pub(crate) fn read(&mut self, body: &mut &[u8]) -> Result<(), DecodeError> {
         let Some((levels, rest)) = body.split_at_checked(self.bytes()) else {
             return Err(DecodeError::Symbols("the book is incomplete"));
         };
         *body = rest;
-        let levels: Vec<f32> = levels
-            .as_chunks::<4>()
-            .0
-            .iter()
-            .map(|bytes| f32::from_le_bytes(*bytes))
-            .collect();
-        let book = self.with_levels(&levels);
-        book.ok_or(DecodeError::Number("levels that do not ascend from 0 to 1"))
+        let levels = levels.as_chunks::<4>().0.iter();
+        if self.is_fitted() && !self.set_levels(levels.map(|bytes| f32::from_le_bytes(*bytes))) {
+            return Err(DecodeError::Number("levels that do not ascend from 0 to 1"));
+        }
+        Ok(())
     }
 
     /// The scale of a group.
@@ -250,6 +259,16 @@ impl Book {
         }
         values[zero] = 0.0;
     }
+}
+
+/// From where on a value is nearer to the upper one of two neighbours.
+fn middles(magnitudes: &[f32]) -> impl Iterator<Item = f32> + '_ {
+    let middle = |(j, pair): (usize, &[f32])| {
+        let middle = ((f64::from(pair[0]) + f64::from(pair[1])) / 2.0) as f32;
+        // A tie belongs to the even code.
+        if j % 2 == 0 { middle.next_up() } else { middle }
+    };
+    magnitudes.windows(2).enumerate().map(middle)
 }
 
 fn power_of_two_above(x: f32) -> f32 {
@@ -349,15 +368,23 @@ mod tests {
 
     #[test]
     fn levels_that_do_not_ascend_make_no_book() {
-        let book = Book::fitted(4, Norm::L2);
-        assert!(book.with_levels(&[0.1, 0.2, 0.3]).is_some());
+        let set = |inner: &[f32]| {
+            let mut book = Book::fitted(4, Norm::L2);
+            book.set_levels(inner.iter().copied()).then_some(book)
+        };
+        let book = set(&[0.125, 0.25, 0.5]);
+        assert_eq!(book, {
+            let powers = Book::powers(4, true, Norm::L2, true);
+            let magnitudes = powers.magnitudes.to_vec();
+            Some(Book::nearest(Kind::Fitted, magnitudes, Norm::L2, true))
+        });
         for inner in [
             &[0.1, 0.2][..],
             &[0.2, 0.1, 0.3],
             &[0.1, 0.2, 1.0],
             &[f32::NAN, 0.2, 0.3],
         ] {
-            assert!(book.with_levels(inner).is_none(), "{inner:?}");
+            assert!(set(inner).is_none(), "{inner:?}");
         }
     }
 }

@@ -8,10 +8,12 @@ mod fit;
 use super::bucket::Plan;
 use crate::norm::{Scale, sum_of_squares};
 use crate::quantizer::Quantizer;
+use crate::quantizer::book::Book;
 use crate::simd::Simd;
 use crate::spec::Budget;
 use allocate::{Allocator, Class};
 pub(super) use curve::{Candidates, Point};
+use fit::Fitter;
 
 /// Magnitudes are counted in so many bins.
 const BINS: usize = 4096;
@@ -90,12 +92,25 @@ impl Measures {
     }
 }
 
-/// A book with levels that are fitted to what was measured.
-pub(super) fn fit(frame: &mut Quantizer, measured: &Measures) {
-    if let Quantizer::Book(book) = frame
-        && let Some(fitted) = book.with_levels(&fit::levels(book.inner().len(), measured))
-    {
-        *frame = Quantizer::Book(fitted);
+/// What a fitted book is made with, kept from frame to frame.
+#[derive(Debug, Default)]
+pub(super) struct Fit {
+    measures: Measures,
+    fitter: Fitter,
+    /// The last one, whose memory is used again.
+    book: Option<Book>,
+}
+
+impl Fit {
+    /// The codec's book with levels that are fitted to what `take` takes in.
+    pub(super) fn fit(&mut self, codec: &Book, take: impl FnOnce(&mut Measures)) -> Book {
+        self.measures.clear();
+        take(&mut self.measures);
+        let levels = self.fitter.levels(codec.inner().len(), &self.measures);
+        let book = self.book.get_or_insert_with(|| codec.clone());
+        // Invariant: they ascend.
+        book.set_levels(levels);
+        book.clone()
     }
 }
 
