@@ -20,6 +20,13 @@ pub fn codecs() -> Vec<String> {
         "topk:fraction=0.1,values=two-bit",
         "randomk:fraction=0.2,values=fp16",
         "sign:coding=rans",
+        // One scale and few values: streams of many states, or of long gaps, in short frames.
+        "qsgd:levels=20,bucket=tensor,coding=rans",
+        "qsgd:levels=1,bucket=tensor,coding=golomb",
+        "deadzone:levels=3,bucket=tensor,coding=golomb",
+        // A budget for each tensor: several streams.
+        "qsgd:bits=1/6,bucket=tensor",
+        "deadzone:bits=1/6,bucket=tensor",
     ];
     CodecSpec::names()
         .chain(others)
