@@ -52,9 +52,29 @@ impl Layout {
     }
 
     /// The buckets: contiguous ranges of at most `elements_max` that cover the vector in ascending
-    /// order. A bucket is what one frame carries.
+    /// order. A bucket is what one frame carries. Where one ends within a matrix it ends with a row, unless
+    /// rows are longer than buckets: low-rank factors need whole ones.
     pub fn buckets(&self, elements_max: usize) -> Vec<Range<usize>> {
-        pieces(0..self.elements(), elements_max).collect()
+        let (mut start, mut buckets) = (0, Vec::new());
+        while start < self.elements() {
+            let limit = start.saturating_add(elements_max.max(1));
+            let end = self
+                .last_row(limit, elements_max)
+                .filter(|end| *end > start);
+            let end = end.unwrap_or(limit).min(self.elements());
+            buckets.push(start..end);
+            start = end;
+        }
+        buckets
+    }
+
+    /// Where the last whole row before `limit` ends, if that is within a matrix of no longer rows than these.
+    fn last_row(&self, limit: usize, longest: usize) -> Option<usize> {
+        let tensor = self.ends.partition_point(|end| *end <= limit);
+        let columns = self.columns.get(tensor);
+        let columns = columns.filter(|columns| (1..=longest).contains(*columns))?;
+        let start = tensor.checked_sub(1).map_or(0, |before| self.ends[before]);
+        Some(limit - (limit - start) % columns)
     }
 
     /// The parts of tensors that make up a bucket; none is empty.
@@ -138,6 +158,19 @@ mod tests {
     }
 
     #[test]
+    fn buckets_end_with_rows_where_they_can() {
+        let layout = Layout::of_shapes([vec![10], vec![3, 4], vec![2, 5, 5], vec![9]]);
+        let starts = |size: usize| -> Vec<usize> {
+            let buckets = layout.buckets(size).into_iter();
+            buckets.map(|bucket| bucket.start).collect()
+        };
+        // Rows end at 14, 18 and 22; at 47 and 72, which are too long for the first two sizes.
+        assert_eq!(starts(7), [0, 7, 14, 18, 25, 32, 39, 46, 53, 60, 67, 74]);
+        assert_eq!(starts(20), [0, 18, 38, 58, 78]);
+        assert_eq!(starts(50), [0, 47]);
+    }
+
+    #[test]
     fn a_model_of_3_gib_has_ordinary_buckets() {
         let layout = Layout::new([3 << 28, 3]);
         let buckets = layout.buckets(BUCKET_ELEMENTS_MAX);
@@ -149,13 +182,15 @@ mod tests {
     proptest! {
         #[test]
         fn buckets_and_groups_cover_every_element_once(
-            lengths in proptest::collection::vec(0usize..50, 0..8),
-            bucket in 1usize..40,
+            shapes in proptest::collection::vec((0usize..9, prop::option::of(0usize..9)), 0..8),
+            size in 1usize..40,
             group in 0usize..20,
         ) {
-            let layout = Layout::new(lengths);
+            let shape = |(rows, columns): (usize, Option<usize>)| [vec![rows], Vec::from_iter(columns)].concat();
+            let layout = Layout::of_shapes(shapes.into_iter().map(shape));
             let mut covered = Vec::new();
-            for bucket in layout.buckets(bucket) {
+            for bucket in layout.buckets(size) {
+                prop_assert!(bucket.len() <= size);
                 let groups: Vec<_> = layout.groups(bucket.clone(), group).collect();
                 prop_assert_eq!(layout.count_groups(bucket, group), groups.len());
                 covered.extend(groups.into_iter().flatten());
