@@ -1,9 +1,7 @@
 //! The mean of all members' gradients, in one order of additions.
 
 use std::ops::Range;
-use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::decoder::Decoder;
 use crate::error::DecodeError;
@@ -53,19 +51,19 @@ pub fn aggregate(
             _ => previous = Some(*rank),
         }
     }
-    let samples: Vec<u32> = frames
-        .iter()
-        .map(|(id, frame)| {
-            Decoder::samples(frame).map_err(|source| AggregateError::Frame { id: *id, source })
-        })
-        .collect::<Result<_, _>>()?;
-    let total: u64 = samples.iter().map(|samples| u64::from(*samples)).sum();
+    let samples = |(id, frame): &(FrameId, &[u8])| {
+        Decoder::samples(frame).map_err(|source| AggregateError::Frame { id: *id, source })
+    };
+    let mut total = 0;
+    for frame in frames {
+        total += u64::from(samples(frame)?);
+    }
     if total == 0 {
         return Err(AggregateError::Empty);
     }
     target.fill(0.0);
-    for ((id, frame), samples) in frames.iter().zip(samples) {
-        let weight = (f64::from(samples) / total as f64) as f32;
+    for given @ (id, frame) in frames {
+        let weight = (f64::from(samples(given)?) / total as f64) as f32;
         decoder
             .accumulate(frame, *id, range.clone(), weight, target)
             .map_err(|source| AggregateError::Frame { id: *id, source })?;
@@ -77,7 +75,8 @@ pub fn aggregate(
 pub type BucketFrames<'a> = Vec<(FrameId, &'a [u8])>;
 
 /// [`aggregate`] for all buckets of a step, on all threads of the current rayon pool; equal to the
-/// bit for any number of them.
+/// bit for any number of them. In steady state it allocates nothing; rayon does now and then, to hand over
+/// work.
 #[derive(Debug)]
 pub struct Aggregator {
     prototype: Decoder,
@@ -98,7 +97,7 @@ impl Aggregator {
     ///
     /// # Errors
     ///
-    /// If any frame cannot be added; `target` is then partly overwritten, and worth nothing.
+    /// If any frame cannot be added: the first of them. `target` is then partly overwritten, and worth nothing.
     ///
     /// # Panics
     ///
@@ -118,7 +117,7 @@ impl Aggregator {
     ///
     /// # Errors
     ///
-    /// If any frame cannot be added; others may have been.
+    /// If any frame cannot be added: the first of them. Others may have been.
     ///
     /// # Panics
     ///
@@ -149,31 +148,48 @@ impl Aggregator {
         work: impl Fn(&mut Decoder, &F, Range<usize>, &mut [f32]) -> Result<(), AggregateError> + Sync,
     ) -> Result<(), AggregateError> {
         assert_eq!(buckets.len(), frames.len(), "frames for each bucket");
-        let mut rest = target;
-        let tasks: Vec<_> = buckets
-            .iter()
-            .zip(frames)
-            .map(|(range, frames)| {
-                let part = rest.split_off_mut(..range.len());
-                (range, frames, part.expect("buckets fit the target"))
-            })
-            .collect();
-        assert!(rest.is_empty(), "buckets cover the target");
-        tasks
-            .into_par_iter()
-            .try_for_each(|(range, frames, target)| {
-                let idle = self
-                    .decoders
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .pop();
-                let mut decoder = idle.unwrap_or_else(|| self.prototype.clone());
-                let done = work(&mut decoder, frames, range.clone(), target);
-                self.decoders
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(decoder);
-                done
-            })
+        assert_eq!(elements(buckets), target.len(), "buckets cover the target");
+        self.halve(buckets, frames, target, &work)
     }
+
+    /// One half beside the other, down to single buckets: without a list of what there is to do.
+    fn halve<F: Sync>(
+        &self,
+        buckets: &[Range<usize>],
+        frames: &[F],
+        target: &mut [f32],
+        work: &(
+             impl Fn(&mut Decoder, &F, Range<usize>, &mut [f32]) -> Result<(), AggregateError> + Sync
+         ),
+    ) -> Result<(), AggregateError> {
+        if let ([bucket], [frames]) = (buckets, frames) {
+            let idle = self.idle().pop();
+            let mut decoder = idle.unwrap_or_else(|| self.prototype.clone());
+            let done = work(&mut decoder, frames, bucket.clone(), target);
+            self.idle().push(decoder);
+            return done;
+        }
+        if buckets.is_empty() {
+            return Ok(());
+        }
+        let middle = buckets.len() / 2;
+        let (buckets, more_buckets) = buckets.split_at(middle);
+        let (frames, more_frames) = frames.split_at(middle);
+        let (target, more_target) = target.split_at_mut(elements(buckets));
+        let (done, more_done) = rayon::join(
+            || self.halve(buckets, frames, target, work),
+            || self.halve(more_buckets, more_frames, more_target, work),
+        );
+        done.and(more_done)
+    }
+
+    /// Decoders that no thread has.
+    fn idle(&self) -> MutexGuard<'_, Vec<Decoder>> {
+        self.decoders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How many there are in the buckets.
+fn elements(buckets: &[Range<usize>]) -> usize {
+    buckets.iter().map(ExactSizeIterator::len).sum()
 }
