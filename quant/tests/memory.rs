@@ -87,4 +87,18 @@ fn memory_of_another_model_or_codec_is_refused() {
         values: Values::Double(vec![1.0, 2.0]),
     };
     assert!(encoder("ecq", 10).restore([nonsense]).is_err());
+    let poisoned = [
+        ("residual", Values::Single(vec![f32::NAN; 10].into())),
+        (
+            "bucket.0.measures",
+            Values::Double(vec![1.0, f64::INFINITY]),
+        ),
+    ];
+    for (name, values) in poisoned {
+        let memory = Memory {
+            name: name.into(),
+            values,
+        };
+        assert!(encoder("ecq", 10).restore([memory]).is_err(), "{name}");
+    }
 }

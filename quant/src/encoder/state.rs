@@ -24,7 +24,10 @@ pub enum Values<'a> {
 
 /// Memory that does not belong to an encoder of this codec and layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} with {found} numbers is nothing that this codec remembers of this model")]
+#[error(
+    "{name:?} with {found} numbers is nothing that this codec remembers of this model: \
+     another name or number of numbers, or one that is not finite"
+)]
 pub struct ForeignMemory {
     name: String,
     found: usize,
@@ -72,14 +75,16 @@ impl Encoder {
     }
 
     fn take(&mut self, Memory { name, values }: Memory<'_>) -> Result<(), ForeignMemory> {
-        let found = match &values {
-            Values::Single(values) => values.len(),
-            Values::Double(values) => values.len(),
+        let (found, finite) = match &values {
+            Values::Single(values) => (values.len(), values.iter().all(|x| x.is_finite())),
+            Values::Double(values) => (values.len(), values.iter().all(|x| x.is_finite())),
         };
         let elements = self.common.layout.elements();
         let parts: Vec<&str> = name.split('.').collect();
         let bucket = |text: &str| text.parse::<u32>().ok();
         let place = match (parts.as_slice(), values) {
+            // It would never leave an encoder again.
+            _ if !finite => None,
             (["residual"], Values::Single(values)) => copy(&mut self.residual, &values),
             (["velocity"], Values::Single(values)) => copy(&mut self.velocity, &values),
             (["bucket", index, "measures"], Values::Double(values)) => bucket(index)
