@@ -242,6 +242,17 @@ fn streams_that_lie_are_refused() {
         ),
         ("do not decode", Streams::with(|s| s.streams[1].coding = 1)),
         ("do not decode", Streams::with(|s| s.streams[1].coding = 2)),
+        // Words of the entropy coder without end, for which no memory is taken.
+        (
+            "more words",
+            Streams::with(|s| {
+                s.streams[0].coding = 1;
+                // Six symbols are never, one always: the probabilities. No escape.
+                s.streams[0].symbols = vec![0, 0, 2, 128, 127, 0, 2, 0];
+                s.streams[0].symbols.extend([0, 128, 0, 0].repeat(4));
+                s.streams[0].symbols.resize(200_000, 0);
+            }),
+        ),
         (
             "body ends before",
             Streams::with(|s| s.streams[1].length = Some(16)),

@@ -221,6 +221,12 @@ pub(super) fn decode(
     if !odd.is_empty() {
         return Err(DecodeError::Symbols("half a word at the end"));
     }
+    // Before memory is taken for them.
+    if coded.len() > groups {
+        return Err(DecodeError::Symbols(
+            "more words than there are steps to take them",
+        ));
+    }
     let Scratch {
         bytes: found,
         words,

@@ -154,7 +154,8 @@ impl Model {
         let mut numbers = [0; 256];
         if *form == Form::Symbols as u8 {
             read_numbers(&mut numbers[..alphabet], SYMBOL_ONE as u16, &mut bytes)?;
-            return Ok((Self::product(&numbers[..alphabet], alphabet), bytes));
+            let model = Self::product(&numbers[..alphabet], alphabet);
+            return model.check().map(|model| (model, bytes));
         }
         if *form != Form::Bytes as u8 {
             return Err(DecodeError::Symbols("unknown form of the model"));
@@ -166,7 +167,16 @@ impl Model {
             return Err(DecodeError::Symbols("the model has more than 4095 slots"));
         }
         numbers[ESCAPE] = (SLOTS - sum) as u16;
-        Ok((Self { slots: numbers }, bytes))
+        let model = Self { slots: numbers };
+        model.check().map(|model| (model, bytes))
+    }
+
+    /// Nothing if the escape has all slots, which are more than tables can say.
+    fn check(self) -> Result<Self, DecodeError> {
+        if u32::from(self.slots[ESCAPE]) == SLOTS {
+            return Err(DecodeError::Symbols("the model has nothing but the escape"));
+        }
+        Ok(self)
     }
 
     /// The model of bytes whose digits are independent.

@@ -217,3 +217,16 @@ proptest! {
         }
     }
 }
+
+/// A model without any byte value, in either form: its escape would have one slot more than tables have bits for.
+#[test]
+fn a_model_of_nothing_is_refused() {
+    for form in [0, 1] {
+        let zeros = if form == 0 { 2 } else { 242 };
+        let bytes = [&[form, 0, zeros, 1, 0][..], &LOWEST.to_le_bytes().repeat(4)].concat();
+        let scratch = &mut Scratch::default();
+        let found = decode(Simd::best(), scratch, 3, &bytes, &mut [0; 5]);
+        let expected = DecodeError::Symbols("the model has nothing but the escape");
+        assert_eq!(found, Err(expected), "form {form}");
+    }
+}
