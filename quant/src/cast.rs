@@ -1,4 +1,4 @@
-//! Floating-point casts: every element on its own, no scale, no feedback.
+//! Floating-point casts: every element on its own, without a scale.
 
 use half::f16;
 use half::slice::HalfFloatSliceExt as _;

@@ -107,6 +107,9 @@ impl Encoder {
     /// Replaces `frame` by the encoded gradient of the bucket `range`, and updates the residual
     /// there. `samples` is the size of the mini-batch behind the gradient.
     ///
+    /// In steady state nothing is allocated, but for `bits=`: how a budget is spent is planned anew for each
+    /// frame, with less than a megabyte.
+    ///
     /// # Panics
     ///
     /// If `gradient` does not have the length of `range`, or `range` reaches beyond the layout.
@@ -151,7 +154,8 @@ impl Encoder {
 
     /// Encodes all buckets of a step, on all threads of the current rayon pool: `frames` receives one
     /// frame each. The frames and the residual are those that [`Encoder::encode`] makes of them one
-    /// after the other.
+    /// after the other. Besides what these allocate there are two lists of the buckets, and what rayon needs to
+    /// hand over work.
     ///
     /// # Panics
     ///
