@@ -113,6 +113,13 @@ fn data_that_are_broken_name_file_offset_and_reason() {
         ),
     ] {
         let data = directory();
+        for name in [
+            "train-labels-idx1-ubyte",
+            "t10k-images-idx3-ubyte",
+            "t10k-labels-idx1-ubyte",
+        ] {
+            fs::write(data.path().join(name), "").expect("it is writable");
+        }
         fs::write(data.path().join("train-images-idx3-ubyte"), bytes).expect("it is writable");
         let dir = data.path().to_string_lossy();
         refused(&["--data", "mnist", "--data-dir", &dir], 6, &parts);
