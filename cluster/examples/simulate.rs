@@ -140,7 +140,7 @@ fn show(seed: u64, options: Options) -> Result<(), Violation> {
 fn survey(arguments: &Arguments) -> Result<(), Violation> {
     let start = Instant::now();
     let mut ends = [0_u64; 3];
-    let (mut events, mut elapsed, mut kept, mut dropped) = (0, 0, 0, 0);
+    let (mut events, mut elapsed, mut kept, mut dropped, mut taken_back) = (0, 0, 0, 0, 0);
     for seed in arguments.first..arguments.first + arguments.seeds {
         let faults = arguments.faults.unwrap_or(3 * (seed % 2));
         let planted = arguments.options.planted;
@@ -150,6 +150,7 @@ fn survey(arguments: &Arguments) -> Result<(), Violation> {
         elapsed += report.elapsed;
         kept += report.kept;
         dropped += report.dropped;
+        taken_back += report.taken_back;
     }
     println!(
         "{} seeds in {:.1} s",
@@ -161,6 +162,7 @@ fn survey(arguments: &Arguments) -> Result<(), Violation> {
     }
     println!("{events:>12}  events");
     println!("{kept:>12}  frames kept, {dropped} dropped");
+    println!("{taken_back:>12}  contributions taken back");
     println!("{:>12}  simulated seconds", elapsed / 1000);
     Ok(())
 }

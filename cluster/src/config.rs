@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Millis, Rank, Step};
+use crate::quorum::{self, Quorum};
 
 /// A run, completely described. `config.toml` in the run directory holds exactly these keys.
 ///
@@ -56,6 +57,12 @@ pub struct RunConfig {
     pub record: bool,
     /// Seconds of silence after which a node counts as lost.
     pub lease_seconds: f64,
+    /// Fewest contributions that make up a step; without it a step waits for all members.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quorum: Option<u32>,
+    /// Seconds for which a step waits for the others once it has its quorum.
+    #[serde(default = "quorum_wait")]
+    pub quorum_wait: f64,
     /// Every member keeps a checkpoint after each step whose count is a multiple of this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<Step>,
@@ -66,6 +73,10 @@ pub struct RunConfig {
 
 fn keep_checkpoints() -> u32 {
     3
+}
+
+fn quorum_wait() -> f64 {
+    0.05
 }
 
 /// A configuration that no run can have.
@@ -189,6 +200,22 @@ impl RunConfig {
             self.lease_seconds.to_string(),
             "from 0.5 to 3600",
         )?;
+        let quorum_ok = self
+            .quorum
+            .is_none_or(|least| (1..=self.nodes).contains(&least));
+        check(
+            quorum_ok,
+            "quorum",
+            self.quorum.unwrap_or_default().to_string(),
+            "at least 1, and no more than nodes",
+        )?;
+        let wait_ok = (0.0..=3600.0).contains(&self.quorum_wait);
+        check(
+            wait_ok,
+            "quorum-wait",
+            self.quorum_wait.to_string(),
+            "from 0 to 3600",
+        )?;
         check(
             self.checkpoint_every != Some(0),
             "checkpoint-every",
@@ -243,6 +270,19 @@ impl RunConfig {
         })
     }
 
+    /// When steps go on without late members, if they ever do.
+    pub fn policy(&self) -> Option<Quorum> {
+        self.quorum.map(|least| Quorum {
+            least,
+            wait: (self.quorum_wait * 1e3) as Millis,
+        })
+    }
+
+    /// Steps that the members of a view can be apart.
+    pub fn reach(&self) -> Step {
+        quorum::reach(self.policy())
+    }
+
     /// The lease in milliseconds.
     pub fn lease(&self) -> Millis {
         (self.lease_seconds * 1e3) as Millis
@@ -277,6 +317,8 @@ mod tests {
             digest_every: 10,
             record: true,
             lease_seconds: 5.0,
+            quorum: Some(3),
+            quorum_wait: 0.25,
             checkpoint_every: None,
             keep_checkpoints: 3,
         }
@@ -300,7 +342,7 @@ mod tests {
     #[test]
     fn values_out_of_range_are_named() {
         type Spoil = fn(&mut RunConfig);
-        let wrong: [(&str, Spoil); 17] = [
+        let wrong: [(&str, Spoil); 20] = [
             ("name", |c| c.name.clear()),
             ("nodes", |c| c.nodes = 0),
             ("min-nodes", |c| c.min_nodes = 0),
@@ -313,6 +355,9 @@ mod tests {
             ("seed", |c| c.seed = u64::MAX),
             ("digest-every", |c| c.digest_every = 0),
             ("lease-seconds", |c| c.lease_seconds = f64::NAN),
+            ("quorum", |c| c.quorum = Some(0)),
+            ("quorum", |c| c.quorum = Some(5)),
+            ("quorum-wait", |c| c.quorum_wait = -1.0),
             ("checkpoint-every", |c| c.checkpoint_every = Some(0)),
             ("keep-checkpoints", |c| c.keep_checkpoints = 1),
             ("steps", |c| c.steps = Some(3)),

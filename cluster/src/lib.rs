@@ -22,7 +22,8 @@
 //! Membership changes while training goes on. When a member is lost, or a node that follows the
 //! view has caught up, everybody stands still between two steps, and the next view begins where the
 //! one that came farthest stands: see [`coordinator`]. What was computed for a step that no member
-//! has applied is void, so that a replica is a function of the seed and of the history of views.
+//! has applied is void, so that a replica is a function of the seed and of the history of views; with a
+//! [`Quorum`], of the decisions too.
 
 pub mod config;
 pub mod coordinator;
@@ -31,6 +32,7 @@ pub mod message;
 pub mod node;
 pub mod sim;
 
+mod quorum;
 mod view;
 
 pub use config::{ConfigError, RunConfig};
@@ -40,4 +42,5 @@ pub use message::{
     Residual, StepReport, TensorSums, ToCoordinator, ToNode,
 };
 pub use node::Verdict;
+pub use quorum::{Decision, LEFT_OUT_MAX, Quorum};
 pub use view::{Member, View};

@@ -198,9 +198,11 @@ pub struct Installation {
     pub view: View,
     /// Whether its members wait for more of them before they train.
     pub hold: bool,
-    /// Members that lack contributions to the step before the first; this node has applied it and
-    /// forwards what it holds of it.
+    /// Members that lack contributions to steps before the first; this node has applied them and
+    /// forwards what it holds of them.
     pub supply: Vec<Member>,
+    /// The first step that any of them lacks.
+    pub lacking: Step,
     /// The run goes on from its checkpoints: this node takes up the one of this rank.
     pub restore: Option<Rank>,
 }
@@ -355,6 +357,10 @@ pub struct StepReport {
     pub nonfinite_groups: u64,
     /// Frames for which the guard of error feedback bounded α.
     pub guarded_frames: u64,
+    /// 1 if the step went on without this member: what is counted of its mini-batch is then 0.
+    pub left_out: u64,
+    /// 1 if it had computed a contribution all the same, which went back to its residual.
+    pub taken_back: u64,
     /// Seconds in the forward and backward pass.
     pub compute_seconds: f32,
     /// Seconds in feedback, quantizer and coder.

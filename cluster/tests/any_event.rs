@@ -3,8 +3,8 @@
 use ecq_cluster::coordinator::{self, Coordinator};
 use ecq_cluster::node::{self, Node};
 use ecq_cluster::{
-    Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Member, Refusal, Residual,
-    RunConfig, ToCoordinator, ToNode, View,
+    Decision, Digest, Failure, Fingerprint, FrameKey, Hello, Installation, Kept, Member, Quorum,
+    Refusal, Residual, RunConfig, ToCoordinator, ToNode, View,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -112,6 +112,7 @@ fn view() -> impl Strategy<Value = View> {
 fn installation() -> impl Strategy<Value = Installation> {
     (view(), any::<bool>(), any::<bool>()).prop_map(|(view, hold, supply)| Installation {
         supply: view.members.iter().filter(|_| supply).cloned().collect(),
+        lacking: view.first_step.saturating_sub(1),
         restore: (hold && supply).then_some(0),
         view,
         hold,
@@ -135,13 +136,17 @@ fn node_event() -> impl Strategy<Value = node::Event> {
         1 => Just(ToNode::End),
         1 => failure().prop_map(ToNode::Abort),
     ];
-    let prepared = (fingerprint(), 1..3_u32, 1..4_u64, 1..3_u64);
+    let quorum = proptest::option::of((1..3_u32, 0..100_u64));
+    let prepared = (fingerprint(), 1..3_u32, 1..4_u64, 1..3_u64, quorum);
+    let decision = (number(), number(), vec(small(), 0..4));
     let frame = (number(), number(), small(), small());
     prop_oneof![
         9 => said.prop_map(Event::Message),
-        5 => prepared.prop_map(|(fingerprint, buckets, steps, digest_every)| Event::Prepared {
-            fingerprint, buckets, steps, digest_every, kept: Vec::new(),
+        5 => prepared.prop_map(|(fingerprint, buckets, steps, digest_every, quorum)| Event::Prepared {
+            fingerprint, buckets, steps, digest_every,
+            quorum: quorum.map(|(least, wait)| Quorum { least, wait }), kept: Vec::new(),
         }),
+        6 => decision.prop_map(|(view, step, ranks)| Event::Decision(Decision { view, step, ranks })),
         4 => number().prop_map(Event::Linked),
         4 => (number(), small(), number())
             .prop_map(|(view, rank, first)| Event::Opened { view, rank, first }),

@@ -22,7 +22,7 @@ fn without_faults_every_run_completes() {
 
 #[test]
 fn whatever_fails_every_run_ends_and_everybody_knows() {
-    let mut ends = [0; 3];
+    let (mut ends, mut taken_back) = ([0; 3], 0);
     for faults in [1, 4] {
         for seed in 0..10_000 {
             let report = run(
@@ -33,11 +33,16 @@ fn whatever_fails_every_run_ends_and_everybody_knows() {
                 },
             );
             ends[report.ended as usize] += 1;
+            taken_back += report.taken_back;
         }
     }
     assert!(
         ends.iter().all(|count| *count > 500),
         "every end is tried: {ends:?}"
+    );
+    assert!(
+        taken_back > 10_000,
+        "members were late, but only {taken_back} contributions went back"
     );
 }
 

@@ -4,7 +4,9 @@
 //! order: `step` (steps applied, from 1), `epoch`, `train_loss`, `train_accuracy`, `samples`,
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
 //! included), `gradient_norm` and `residual_norm` (root mean square over members), `residual_ratio`, `omega`,
-//! `nonfinite_groups`, `guarded_frames`, of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
+//! `nonfinite_groups`, `guarded_frames`, `left_out` (members whose contribution came too late: sizes, norms and
+//! losses are those of the others) and `taken_back` (such contributions that went back to the member's
+//! residual; the others were never computed), of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
 //! `wait_seconds` and `apply_seconds` (each the slowest member's own, so that parts need not add up),
 //! and `wall_seconds` since its first step. Bytes are booked to the step in which they crossed the
 //! socket; `omega` is ‖v − q‖²/‖v‖², the quantizer's relative variance, and `residual_ratio` ‖h‖²/‖g‖²: what the
@@ -56,6 +58,8 @@ pub(crate) struct StepMetrics {
     pub(crate) omega: f64,
     pub(crate) nonfinite_groups: u64,
     pub(crate) guarded_frames: u64,
+    pub(crate) left_out: u64,
+    pub(crate) taken_back: u64,
     pub(crate) step_seconds: f64,
     pub(crate) compute_seconds: f64,
     pub(crate) encode_seconds: f64,
@@ -291,7 +295,9 @@ impl Metrics {
         reports: &BTreeMap<NodeId, StepReport>,
     ) -> io::Result<()> {
         let reports: Vec<&StepReport> = reports.values().collect();
-        let members = reports.len().max(1) as f64;
+        let all = reports.len().max(1) as f64;
+        let left_out = reports.iter().filter(|r| r.left_out > 0).count() as u64;
+        let members = (all - left_out as f64).max(1.0);
         let sum = |of: fn(&StepReport) -> f64| reports.iter().map(|r| of(r)).sum::<f64>();
         // Counts come from outside: their sum need not fit.
         let count = |of: fn(&StepReport) -> u64| {
@@ -303,7 +309,7 @@ impl Metrics {
         };
         let samples = count(|r| r.samples);
         let frame_bytes = sum(|r| r.frame_bytes as f64) / members;
-        let bytes_sent = sum(|r| r.socket_bytes as f64) / members;
+        let bytes_sent = sum(|r| r.socket_bytes as f64) / all;
         self.bytes_sent_total += bytes_sent;
         self.consumed = self.consumed.saturating_add(samples);
         let metrics = StepMetrics {
@@ -317,14 +323,16 @@ impl Metrics {
             bytes_sent,
             bytes_sent_total: self.bytes_sent_total,
             gradient_norm: (sum(|r| r.gradient_norm_squared) / members).sqrt(),
-            residual_norm: (sum(|r| r.residual_norm_squared) / members).sqrt(),
+            residual_norm: (sum(|r| r.residual_norm_squared) / all).sqrt(),
             residual_ratio: ratio(
-                sum(|r| r.residual_norm_squared),
+                sum(|r| r.residual_norm_squared * (1 - r.left_out.min(1)) as f64),
                 sum(|r| r.gradient_norm_squared),
             ),
             omega: ratio(sum(|r| r.error_squared), sum(|r| r.input_norm_squared)),
             nonfinite_groups: count(|r| r.nonfinite_groups),
             guarded_frames: count(|r| r.guarded_frames),
+            left_out,
+            taken_back: count(|r| r.taken_back),
             step_seconds: slowest(|r| r.step_seconds),
             compute_seconds: slowest(|r| r.compute_seconds),
             encode_seconds: slowest(|r| r.encode_seconds),

@@ -60,6 +60,12 @@ pub struct Summary {
     /// Σ ‖h‖ of these, each as it was reported last.
     #[serde(default)]
     pub residual_norm_lost: f64,
+    /// Contributions that came too late for their step; only with a quorum.
+    #[serde(default)]
+    pub left_out: u64,
+    /// Of these, how many went back to the residual of whoever had computed them.
+    #[serde(default)]
+    pub taken_back: u64,
     /// BLAKE3 of the final parameters and optimizer state.
     pub replica_digest: String,
     /// Whether all members reported that digest: a run in which they differ fails instead.
@@ -117,6 +123,8 @@ impl Summary {
             compression_vs_fp32: 32.0 / bits_per_element,
             residuals_lost: lost.residuals,
             residual_norm_lost: lost.norm,
+            left_out: history.iter().map(|m| m.left_out).sum(),
+            taken_back: history.iter().map(|m| m.taken_back).sum(),
             replica_digest: digest.to_string(),
             replicas_identical: true,
         }
@@ -138,6 +146,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let late = format!("{} ({} taken back)", self.left_out, self.taken_back);
         let mut rows = vec![
             ("run", self.name.clone()),
             ("data", self.data.clone()),
@@ -192,6 +201,9 @@ impl fmt::Display for Summary {
         for (i, (name, value)) in rows.iter().enumerate() {
             let end = if i + 1 < rows.len() { "\n" } else { "" };
             write!(f, "{name:<width$}  {value}{end}")?;
+        }
+        if self.left_out > 0 {
+            write!(f, "\n{:<width$}  {late}", "left out")?;
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ fn report(step: u64, loss_sum: f64) -> StepReport {
         error_squared: 2.0,
         nonfinite_groups: 0,
         guarded_frames: 0,
+        left_out: 0,
+        taken_back: 0,
         compute_seconds: 0.125,
         encode_seconds: 0.0625,
         wait_seconds: 0.03125,

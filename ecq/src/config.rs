@@ -74,7 +74,7 @@ mod tests {
             .lines()
             .filter_map(|line| line.strip_prefix("# ")?.strip_suffix(" ="))
         {
-            let number = ["steps", "global-batch", "checkpoint-every"].contains(&key);
+            let number = ["steps", "global-batch", "quorum", "checkpoint-every"].contains(&key);
             let value = if number { "1" } else { "'x'" };
             let with = format!("{key} = {value}");
             assert!(toml::from_str::<RunOptions>(&with).is_ok(), "{with}");

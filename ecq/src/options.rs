@@ -83,6 +83,13 @@ pub struct RunOptions {
     /// Seconds of silence after which a node counts as lost [default: 5]
     #[arg(long, env = "ECQ_LEASE_SECONDS", value_name = "SECONDS")]
     pub lease_seconds: Option<f64>,
+    /// Fewest contributions that make up a step: it goes on without members that are late, which keep their
+    /// gradients, but never nine times in a row [default: a step waits for all]
+    #[arg(long, env = "ECQ_QUORUM", value_name = "K")]
+    pub quorum: Option<u32>,
+    /// Seconds for which a step waits for late members once it has its quorum [default: 0.05]
+    #[arg(long, env = "ECQ_QUORUM_WAIT", value_name = "SECONDS")]
+    pub quorum_wait: Option<f64>,
     /// Keep a checkpoint after every so many steps, on each node, to go on from with --resume
     /// [default: none]
     #[arg(long, env = "ECQ_CHECKPOINT_EVERY", value_name = "STEPS")]
@@ -143,6 +150,8 @@ impl RunOptions {
             digest_every: self.digest_every.or(file.digest_every),
             record: self.record.or(file.record),
             lease_seconds: self.lease_seconds.or(file.lease_seconds),
+            quorum: self.quorum.or(file.quorum),
+            quorum_wait: self.quorum_wait.or(file.quorum_wait),
             checkpoint_every: self.checkpoint_every.or(file.checkpoint_every),
             keep_checkpoints: self.keep_checkpoints.or(file.keep_checkpoints),
             run_dir: self.run_dir.or(file.run_dir),
@@ -160,6 +169,13 @@ impl RunOptions {
             .unwrap_or("ecq")
             .parse()
             .map_err(Failed::usage)?;
+        if self.quorum.is_some() && codec.gains().is_none() {
+            return Err(Failed::usage(format!(
+                "quorum: {codec} has no residual to which a late gradient could go back; choose a codec with \
+                 error feedback, such as {}:alpha=1,beta=1",
+                codec.name()
+            )));
+        }
         let codec = codec.to_string();
         let name = self.name.unwrap_or_else(|| {
             let codec = codec.split(':').next().unwrap_or_default();
@@ -185,6 +201,8 @@ impl RunOptions {
             digest_every: self.digest_every.unwrap_or(10),
             record: self.record.unwrap_or(false),
             lease_seconds: self.lease_seconds.unwrap_or(5.0),
+            quorum: self.quorum,
+            quorum_wait: self.quorum_wait.unwrap_or(0.05),
             checkpoint_every: self.checkpoint_every,
             keep_checkpoints: self.keep_checkpoints.unwrap_or(3),
             name,
@@ -264,6 +282,13 @@ mod tests {
             wrong.resolve(0).expect_err("no nodes").code,
             crate::exit::Code::Usage
         );
+        let wrong = RunOptions {
+            codec: Some("qsgd".into()),
+            quorum: Some(2),
+            ..RunOptions::default()
+        };
+        let error = wrong.resolve(0).expect_err("a gradient would be lost");
+        assert!(error.message.contains("qsgd:alpha=1,beta=1"), "{error}");
         let wrong = RunOptions {
             codec: Some("zip".into()),
             ..RunOptions::default()

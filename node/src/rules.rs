@@ -103,19 +103,20 @@ impl Rules {
         Decoder::new(&self.codec, &self.layout, self.config.seed)
     }
 
-    /// What every replica does in a step, and nothing else does: sums the frames of all `members` in rank
-    /// order, in `sum`, and steps the optimizer. An error says what is wrong with the frames.
+    /// What every replica does in a step, and nothing else does: sums the frames of `ranks`, ascending, in
+    /// `sum`, and steps the optimizer. An error says what is wrong with the frames.
     pub(crate) fn apply(
         &mut self,
         step: Step,
-        members: u32,
+        ranks: &[Rank],
         frames: &BTreeMap<(Rank, u32), Bytes>,
         aggregator: &mut Aggregator,
         sum: &mut [f32],
     ) -> Result<(), String> {
-        let (held, needed) = (frames.len(), members as usize * self.buckets.len());
+        let members = ranks.len();
+        let (held, needed) = (frames.len(), members * self.buckets.len());
         let known = |(rank, bucket): &(Rank, u32)| {
-            *rank < members && (*bucket as usize) < self.buckets.len()
+            ranks.binary_search(rank).is_ok() && (*bucket as usize) < self.buckets.len()
         };
         if held != needed || !frames.keys().all(known) {
             return Err(format!(
@@ -123,13 +124,14 @@ impl Rules {
             ));
         }
         let of_bucket = |bucket: u32| -> BucketFrames<'_> {
-            let frame = |rank| {
+            let frame = |rank: &Rank| {
+                let rank = *rank;
                 Some((
                     FrameId { step, rank, bucket },
                     &frames.get(&(rank, bucket))?[..],
                 ))
             };
-            (0..members).filter_map(frame).collect()
+            ranks.iter().filter_map(frame).collect()
         };
         let of_step: Vec<BucketFrames<'_>> =
             (0..).take(self.buckets.len()).map(of_bucket).collect();
@@ -185,6 +187,8 @@ pub(crate) mod tests {
             digest_every: 2,
             record: false,
             lease_seconds: 5.0,
+            quorum: None,
+            quorum_wait: 0.0,
         };
         let names = Names::of(&config).expect("they are known");
         let shape = Shape {

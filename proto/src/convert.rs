@@ -273,6 +273,7 @@ impl From<ToNode> for v1::CoordinatorMessage {
                 view: Some(found.view.into()),
                 hold: found.hold,
                 supply: found.supply.into_iter().map(Into::into).collect(),
+                lacking: found.lacking,
                 restore: found.restore,
             }),
             ToNode::Follow {
@@ -317,6 +318,7 @@ impl TryFrom<v1::CoordinatorMessage> for CoordinatorWords {
                 view: found.view.ok_or(WireError::Missing("view"))?.into(),
                 hold: found.hold,
                 supply: found.supply.into_iter().map(Into::into).collect(),
+                lacking: found.lacking,
                 restore: found.restore,
             }),
             Kind::Recorded(v1::Recorded { steps, evaluated }) => {
@@ -481,6 +483,8 @@ same_fields!(
     error_squared,
     nonfinite_groups,
     guarded_frames,
+    left_out,
+    taken_back,
     compute_seconds,
     encode_seconds,
     wait_seconds,

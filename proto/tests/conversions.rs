@@ -147,6 +147,7 @@ fn words_of_the_coordinator_survive_the_wire() {
                 view: view.clone(),
                 hold: true,
                 supply: vec![member.clone()],
+                lacking: 4,
                 restore: Some(2),
             }),
             ToNode::Follow {

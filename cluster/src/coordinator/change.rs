@@ -1,9 +1,9 @@
 //! From one view to the next: everybody stands still, says where, and the coordinator decides.
 //!
-//! A step is a transaction. Members are at most one step apart, so that with *a* the last step that
-//! any of them has applied, the others have applied *a* or *a* − 1. The next view begins at *a* + 1.
-//! Whoever lacks *a* has contributed to it, and receives the other contributions from one who has
-//! applied it. Contributions to *a* + 1 are void: everybody goes back to where it stood before it
+//! A step is a transaction. Members are at most one step apart, or as many as a quorum lets them be. With
+//! *a* the last step that any of them has applied, the next view begins at *a* + 1. Whoever lacks *a* or
+//! steps before it receives their contributions, and who makes them up, from one who has applied them: what
+//! was decided stands if anybody has acted on it, and else dies with the view. Contributions to *a* + 1 are void: everybody goes back to where it stood before it
 //! computed them, so that what follows depends on the history of views alone, and not on how far
 //! anybody had come.
 
@@ -32,10 +32,21 @@ pub(crate) struct Decision {
     pub(crate) first_step: Step,
     /// In rank order: those who stay in the order that they had, then those who are new.
     pub(crate) members: Vec<NodeId>,
-    /// One who has applied the step before the first, and those who have not.
-    pub(crate) supply: Option<(NodeId, Vec<NodeId>)>,
+    /// Who has what others lack.
+    pub(crate) supply: Option<Supply>,
     /// Members that stand where they cannot.
     pub(crate) astray: Vec<(NodeId, Step)>,
+}
+
+/// What is forwarded before a view begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Supply {
+    /// One who has applied every step before the first.
+    pub(crate) donor: NodeId,
+    /// Those who have not.
+    pub(crate) to: Vec<NodeId>,
+    /// The first step that any of them lacks.
+    pub(crate) lacking: Step,
 }
 
 impl Change {
@@ -110,8 +121,8 @@ impl Change {
         missing.map(|(node, _)| *node).collect()
     }
 
-    /// What follows from the answers, once all are there.
-    pub(crate) fn decide(&self) -> Option<Decision> {
+    /// What follows from the answers, once all are there, for members that can be `reach` steps apart.
+    pub(crate) fn decide(&self, reach: Step) -> Option<Decision> {
         let stand: Option<Vec<(NodeId, Step)>> = self
             .stand
             .iter()
@@ -131,12 +142,12 @@ impl Change {
         let more = most.saturating_add(1);
         let ahead = self.alone && followers.iter().any(|(_, next)| *next == more);
         let first_step = if ahead { more } else { most };
-        let near = |next: Step| next <= first_step && next.saturating_add(1) >= first_step;
+        let near = |next: Step| next <= first_step && next.saturating_add(reach) >= first_step;
         let astray = members.iter().filter(|(_, next)| !near(*next));
-        let behind = stand
-            .iter()
-            .filter(|(_, next)| next.checked_add(1) == Some(first_step));
-        let behind: Vec<NodeId> = behind.map(|(node, _)| *node).collect();
+        let behind = |(_, next): &&(NodeId, Step)| *next < first_step && near(*next);
+        let behind = stand.iter().filter(behind);
+        let lacking = behind.clone().map(|(_, next)| *next).min();
+        let to: Vec<NodeId> = behind.map(|(node, _)| *node).collect();
         let mut there = standard.iter().filter(|(_, next)| *next == first_step);
         let donor = there.next().map(|(node, _)| *node);
         let present = members.iter().chain(followers);
@@ -147,8 +158,8 @@ impl Change {
                 .map(|(node, _)| *node)
                 .collect(),
             supply: donor
-                .filter(|_| !behind.is_empty())
-                .map(|donor| (donor, behind)),
+                .zip(lacking)
+                .map(|(donor, lacking)| Supply { donor, to, lacking }),
             astray: astray.copied().collect(),
         })
     }

@@ -1,6 +1,6 @@
 //! From one view to the next: who is asked, what is stored, who is told.
 
-use super::change::{Change, Decision};
+use super::change::{Change, Decision, Supply};
 use super::vote::Vote;
 use super::{Command, Coordinator, Phase};
 use crate::id::{NodeId, Rank, Step, ViewNumber};
@@ -92,28 +92,30 @@ impl Coordinator {
         }
         self.install(
             view,
-            change.decide().and_then(|decision| decision.supply),
+            change
+                .decide(self.config.reach())
+                .and_then(|decision| decision.supply),
             out,
         );
     }
 
-    pub(super) fn install(
-        &mut self,
-        view: View,
-        supply: Option<(NodeId, Vec<NodeId>)>,
-        out: &mut Vec<Command>,
-    ) {
-        let (donor, behind) = supply.unwrap_or_default();
-        let behind: Vec<Member> = behind
+    pub(super) fn install(&mut self, view: View, supply: Option<Supply>, out: &mut Vec<Command>) {
+        let (donor, to, lacking) = match supply {
+            Some(supply) => (Some(supply.donor), supply.to, supply.lacking),
+            None => (None, Vec::new(), view.first_step),
+        };
+        let behind: Vec<Member> = to
             .into_iter()
             .filter_map(|node| self.seats.member(node))
             .collect();
         let hold = view.size() < self.config.min_nodes;
         let installation = |to: NodeId, restore: Option<Rank>| {
+            let gives = donor == Some(to);
             ToNode::Install(Installation {
                 view: view.clone(),
                 hold,
-                supply: behind.iter().filter(|_| to == donor).cloned().collect(),
+                supply: behind.iter().filter(|_| gives).cloned().collect(),
+                lacking: if gives { lacking } else { view.first_step },
                 restore,
             })
         };
@@ -201,7 +203,7 @@ impl Coordinator {
             members,
             astray,
             ..
-        }) = change.decide()
+        }) = change.decide(self.config.reach())
         else {
             return;
         };

@@ -44,6 +44,7 @@ fn survivors_of_a_crash_go_on_where_the_first_of_them_stands() {
             view: view.clone(),
             hold: false,
             supply: supply.iter().map(member).collect(),
+            lacking: if supply.is_empty() { 7 } else { 6 },
             restore: None,
         };
         send(to, ToNode::Install(installation))

@@ -57,7 +57,9 @@ impl Coordinator {
         let residual = self.seats.get(by)?.residual?;
         let gone = self.seats.get(residual.node).is_none();
         let first = self.history.left_out(residual.node);
-        let first = first.filter(|first| gone && *first >= residual.first);
+        // With a quorum, contributions may count for longer, and go back for longer, than it is known for.
+        let known = gone && self.config.quorum.is_none();
+        let first = first.filter(|first| known && *first >= residual.first);
         if let Some(seat) = self.seats.get_mut(by) {
             seat.heir_of = first.map(|_| residual.node);
         }

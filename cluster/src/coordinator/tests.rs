@@ -35,6 +35,8 @@ fn config(nodes: u32) -> RunConfig {
         digest_every: 1,
         record: false,
         lease_seconds: 1.0,
+        quorum: None,
+        quorum_wait: 0.0,
         checkpoint_every: None,
         keep_checkpoints: 3,
     }
@@ -128,6 +130,7 @@ fn install(to: NodeId, view: &View) -> Command {
         view: view.clone(),
         hold: false,
         supply: Vec::new(),
+        lacking: view.first_step,
         restore: None,
     };
     send(to, ToNode::Install(installation))

@@ -17,7 +17,7 @@ impl Node {
     }
 
     pub(super) fn install(&mut self, installation: Installation, out: &mut Vec<Command>) {
-        let Installation { view, supply, .. } = &installation;
+        let view = &installation.view;
         if view.rank_of(self.id).is_none() {
             return self.released(&installation, out);
         }
@@ -39,13 +39,27 @@ impl Node {
         else {
             return;
         };
-        if let (Some(step), false) = (view.first_step.checked_sub(1), supply.is_empty()) {
-            let to = supply.clone();
-            out.push(Command::Supply { step, to });
-        }
         place.frozen = true;
-        place.next = Some(installation);
+        place.next = Some(installation.clone());
+        self.supply(&installation, out);
         self.advance(out);
+    }
+
+    /// Forwards what others lack of the steps before a view, if this node is asked for that.
+    pub(super) fn supply(&self, installation: &Installation, out: &mut Vec<Command>) {
+        let (first, end) = (installation.lacking, installation.view.first_step);
+        let made = self
+            .made
+            .iter()
+            .filter(|(step, _)| (first..end).contains(step));
+        if !installation.supply.is_empty() {
+            out.push(Command::Supply {
+                first,
+                end,
+                decisions: made.map(|(_, decision)| decision.clone()).collect(),
+                to: installation.supply.clone(),
+            });
+        }
     }
 
     /// Begins a view before which everything is applied.
@@ -60,7 +74,13 @@ impl Node {
             let step = view.first_step;
             out.push(Command::Restore { step, rank });
         }
-        let place = Place::new(view.clone(), view.rank_of(self.id), self.buckets, hold);
+        let place = Place::new(
+            view.clone(),
+            view.rank_of(self.id),
+            self.buckets,
+            self.quorum,
+            hold,
+        );
         if view.first_step < self.steps {
             self.phase = Phase::Linking(place);
             out.push(Command::Link(view));
@@ -79,11 +99,6 @@ impl Node {
                 let first = place.round.step();
                 for to in std::mem::take(&mut place.observers) {
                     out.push(Command::Stream { to, first });
-                }
-                if !place.hold && !place.frozen {
-                    let contribution = self.contribution(first);
-                    place.computing = contribution.is_some();
-                    out.extend(contribution);
                 }
                 self.phase = Phase::Training(place);
             }

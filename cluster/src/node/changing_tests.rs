@@ -82,11 +82,14 @@ fn who_is_ahead_forwards_what_others_lack() {
         view: view.clone(),
         hold: true,
         supply: supply.clone(),
+        lacking: 0,
         restore: None,
     };
     let commands = bench.hears(ToNode::Install(installation));
     let supply = Command::Supply {
-        step: 0,
+        first: 0,
+        end: 1,
+        decisions: Vec::new(),
         to: supply,
     };
     assert_eq!(commands, [supply, Command::Link(view)]);

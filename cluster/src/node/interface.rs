@@ -2,6 +2,7 @@
 
 use crate::id::{Digest, Rank, Step, ViewNumber};
 use crate::message::{Failure, Fingerprint, FrameKey, Kept, Refusal, ToCoordinator, ToNode};
+use crate::quorum::{Decision, Quorum};
 use crate::view::{Member, View};
 
 use super::Verdict;
@@ -21,6 +22,8 @@ pub enum Event {
         steps: Step,
         /// Replicas are compared after every so many steps.
         digest_every: Step,
+        /// When steps go on without late members, if they ever do.
+        quorum: Option<Quorum>,
         /// Checkpoints of this run that are here.
         kept: Vec<Kept>,
     },
@@ -54,6 +57,8 @@ pub enum Event {
     /// A frame of another member has arrived. The verdict comes back as [`Command::Keep`] or
     /// [`Command::Drop`].
     Frame(FrameKey),
+    /// Who makes up a step, as rank 0 says or whoever supplies it.
+    Decision(Decision),
     /// All frames of the own contribution are encoded and on their way.
     Contributed {
         /// The view in which they are.
@@ -145,13 +150,19 @@ pub enum Command {
         /// The next contribution.
         first: Step,
     },
-    /// Forward what is held of this step, which was the last to be applied, to nodes that lack it.
+    /// Forward what is held of these steps, which were the last to be applied, to nodes that lack them.
     Supply {
-        /// The step.
-        step: Step,
+        /// The first of them.
+        first: Step,
+        /// The first after them.
+        end: Step,
+        /// Who made them up, where that was decided.
+        decisions: Vec<Decision>,
         /// The nodes.
         to: Vec<Member>,
     },
+    /// Tell the other members, and who follows, who makes up a step.
+    Decide(Decision),
     /// Compute, encode and broadcast the contribution to this step.
     Compute(Step),
     /// The same, but whole, with the residual: nothing is kept back.
@@ -160,14 +171,16 @@ pub enum Command {
     Keep(FrameKey),
     /// Forget the frame: it does not count.
     Drop(FrameKey, Verdict),
-    /// Sum all contributions to this step in rank order and step the optimizer. Members are asked for
-    /// their contribution before, with [`Command::Compute`]. The frames are held until the next
-    /// step is applied: others may lack them.
+    /// Sum the contributions of `ranks` to this step in rank order and step the optimizer. Members are asked
+    /// for theirs before, with [`Command::Compute`]; one that is not summed goes back to the residual. The
+    /// frames are held until as many steps more are applied as members can be apart: others may lack them.
     Apply {
         /// The view whose members contribute.
         view: ViewNumber,
         /// How many they are.
         members: u32,
+        /// Whose contributions make up the step, ascending.
+        ranks: Vec<Rank>,
         /// The step.
         step: Step,
         /// Whether the digest of the replica after it is wanted.

@@ -1,9 +1,9 @@
 //! A member that is told to leave makes its next contribution its last, and sends all that it has.
 //!
-//! Once that is applied it says so, and stands still: the others cannot go on without it, so that the next
-//! view begins right after that step. It stays until that view is there, for it may be the only one who has
-//! applied the step. If the step turns out to be void, its contribution to the next view's first step is the
-//! last one.
+//! Once that is applied it says so, and stands still: the others cannot go on without it (or for some steps
+//! only, with a quorum), so that the next view begins soon after that step. It stays until that view is there,
+//! for it may be the only one who has applied the step. If the step turns out to be void, or is made without
+//! this member, another contribution is the last one.
 
 use super::{Command, Ending, Node, Phase};
 use crate::id::Step;
@@ -61,6 +61,13 @@ impl Node {
         Some(Command::Flush(step))
     }
 
+    /// A step is made without this node: if it was to be its last, another one is.
+    pub(super) fn miss(&mut self, step: Step) {
+        if let Some(leaving) = &mut self.leaving {
+            leaving.flushed.take_if(|flushed| *flushed == step);
+        }
+    }
+
     /// Says that the last contribution is applied, once it is. With the last step of the run there is nothing
     /// to leave any more.
     pub(super) fn depart(&mut self, applied: Step, out: &mut Vec<Command>) {
@@ -88,7 +95,7 @@ impl Node {
 
     /// The others go on in a view without this node: its part is over, but for what they lack.
     pub(super) fn released(&mut self, installation: &Installation, out: &mut Vec<Command>) {
-        let Installation { view, supply, .. } = installation;
+        let view = &installation.view;
         let announced = self.place().map(super::Place::announced);
         let Some(Leaving {
             failure,
@@ -102,10 +109,7 @@ impl Node {
             return;
         }
         let ending = Ending::Failed(failure.clone());
-        if let (Some(step), false) = (view.first_step.checked_sub(1), supply.is_empty()) {
-            let to = supply.clone();
-            out.push(Command::Supply { step, to });
-        }
+        self.supply(installation, out);
         self.exit(Err(ending), out);
     }
 

@@ -82,11 +82,14 @@ fn the_next_contribution_is_the_last_and_the_node_stays_until_there_is_a_view_wi
         view,
         hold: false,
         supply: supply.clone(),
+        lacking: 1,
         restore: None,
     };
     let commands = bench.hears(ToNode::Install(installation));
     let supply = Command::Supply {
-        step: 1,
+        first: 1,
+        end: 2,
+        decisions: Vec::new(),
         to: supply,
     };
     assert_eq!(commands, [supply, exit()]);
@@ -132,6 +135,7 @@ fn who_can_reach_nobody_leaves_at_once() {
         view: view(2),
         hold: true,
         supply: Vec::new(),
+        lacking: 1,
         restore: None,
     }));
     let mut twice = flushing();

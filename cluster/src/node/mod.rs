@@ -4,6 +4,7 @@ mod changing;
 mod follow;
 mod interface;
 mod leaving;
+mod quorum;
 mod reason;
 mod returning;
 mod round;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 use crate::message::{Failure, FrameKey, Hello, Installation, ToCoordinator, ToNode};
+use crate::quorum::{Decision, Quorum, reach};
 use crate::view::{Member, View};
 use follow::Follow;
 pub use interface::{Command, Ending, Event};
@@ -61,6 +63,13 @@ pub struct Node {
     buckets: u32,
     steps: Step,
     digest_every: Step,
+    quorum: Option<Quorum>,
+    /// Steps that the trainer was asked to apply and has not.
+    applying: u64,
+    /// Who made up the last steps that were applied: others may lack them when the view changes.
+    made: BTreeMap<Step, Decision>,
+    /// When the event under way is handled.
+    now: Millis,
     heartbeat: Millis,
     beat_due: Millis,
     final_digest: Option<Digest>,
@@ -73,9 +82,15 @@ pub struct Node {
 }
 
 impl Place {
-    fn new(view: View, own: Option<Rank>, buckets: u32, hold: bool) -> Self {
+    fn new(
+        view: View,
+        own: Option<Rank>,
+        buckets: u32,
+        quorum: Option<Quorum>,
+        hold: bool,
+    ) -> Self {
         Self {
-            round: Round::new(&view, own, buckets),
+            round: Round::new(&view, own, buckets, quorum),
             view,
             computing: false,
             hold,
@@ -112,6 +127,10 @@ impl Node {
             buckets: 0,
             steps: 0,
             digest_every: 1,
+            quorum: None,
+            applying: 0,
+            made: BTreeMap::new(),
+            now,
             heartbeat,
             beat_due: now.saturating_add(heartbeat),
             final_digest: None,
@@ -150,9 +169,14 @@ impl Node {
         }
     }
 
-    /// When the next heartbeat is due.
+    /// When the next heartbeat is due, or the decision on a step.
     pub fn deadline(&self) -> Option<Millis> {
-        (!matches!(self.phase, Phase::Over)).then_some(self.beat_due)
+        let due = match &self.phase {
+            Phase::Over => return None,
+            Phase::Training(place) if !place.frozen => place.round.due(),
+            _ => None,
+        };
+        Some(due.map_or(self.beat_due, |due| due.min(self.beat_due)))
     }
 
     /// Takes an event and appends what is to be done about it.
@@ -160,6 +184,7 @@ impl Node {
         if matches!(self.phase, Phase::Over) {
             return;
         }
+        self.now = now;
         match event {
             Event::Message(message) => self.message(message, out),
             Event::Prepared {
@@ -167,9 +192,11 @@ impl Node {
                 buckets,
                 steps,
                 digest_every,
+                quorum,
                 kept,
             } if matches!(self.phase, Phase::Preparing) => {
                 (self.buckets, self.steps, self.digest_every) = (buckets, steps, digest_every);
+                self.quorum = quorum;
                 self.phase = Phase::Ready;
                 let prepared = ToCoordinator::Prepared { fingerprint, kept };
                 out.push(Command::Send(prepared));
@@ -185,6 +212,7 @@ impl Node {
             }
             Event::Snapshot { view, next, digest } => self.adopt(view, next, digest, out),
             Event::Frame(key) => self.frame(key, out),
+            Event::Decision(decision) => self.decided(decision, out),
             Event::Contributed { view, step } => {
                 if let Phase::Training(place) = &mut self.phase
                     && place.view.number == view
@@ -202,6 +230,9 @@ impl Node {
             Event::Stop(failure) => self.stop(failure, out),
             Event::Failed(failure) => self.fail(failure, out),
             Event::Tick => {}
+        }
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.advance(out);
         }
         self.beat(now, out);
         self.explain(out);
@@ -234,7 +265,7 @@ impl Node {
                     if self.has_residual {
                         out.push(Command::Inherit(residual));
                     }
-                    let place = Place::new(view, None, self.buckets, false);
+                    let place = Place::new(view, None, self.buckets, self.quorum, false);
                     self.phase = Phase::Following(place, Follow::new(donor));
                 }
             }
@@ -274,37 +305,48 @@ impl Node {
     /// Applies what is complete and may be applied, and goes on to the next step or view.
     fn advance(&mut self, out: &mut Vec<Command>) {
         loop {
+            self.decide(out);
             let place = match &mut self.phase {
                 Phase::Training(place) => place,
                 Phase::Following(place, follow) if follow.adopted => place,
                 _ => break,
             };
             let step = place.round.step();
-            if step >= self.steps || !place.may_apply() || !place.round.advance() {
+            if step >= self.steps || !place.may_apply() {
                 break;
             }
+            let Some(ranks) = place.round.advance() else {
+                break;
+            };
             place.computing = false;
             let last = step + 1 == self.steps;
             let digest = last || (step + 1).is_multiple_of(self.digest_every);
+            let view = place.view.number;
+            let members = place.view.size();
+            if self.quorum.is_some() {
+                let ranks = ranks.clone();
+                self.made.insert(step, Decision { view, step, ranks });
+                let past = (step + 1).saturating_sub(reach(self.quorum));
+                self.made = self.made.split_off(&past);
+            }
+            let rank = place.view.rank_of(self.id);
+            if rank.is_some_and(|rank| !ranks.contains(&rank)) {
+                self.miss(step);
+            }
+            self.applying = self.applying.saturating_add(1);
             out.push(Command::Apply {
-                view: place.view.number,
-                members: place.view.size(),
+                view,
+                members,
+                ranks,
                 step,
                 digest,
             });
             match std::mem::replace(&mut self.phase, Phase::Over) {
                 Phase::Training(place) if last => self.phase = Phase::Finishing(place),
-                Phase::Training(mut place) => {
-                    if !place.frozen {
-                        let contribution = self.contribution(step + 1);
-                        place.computing = contribution.is_some();
-                        out.extend(contribution);
-                    }
-                    self.phase = Phase::Training(place);
-                }
-                following => self.phase = following,
+                other => self.phase = other,
             }
         }
+        self.ask(out);
         self.change(out);
         if let Phase::Following(place, follow) = &mut self.phase
             && follow.fetched
@@ -316,6 +358,7 @@ impl Node {
     }
 
     fn applied(&mut self, step: Step, digest: Option<Digest>, out: &mut Vec<Command>) {
+        self.applying = self.applying.saturating_sub(1);
         if self.place().is_none() {
             return;
         }
@@ -327,6 +370,7 @@ impl Node {
             self.complete(out);
         }
         self.depart(step, out);
+        self.ask(out);
     }
 
     /// Delivers the model if that is this node's part, and reports.

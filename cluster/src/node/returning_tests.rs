@@ -76,6 +76,7 @@ fn a_run_that_goes_on_from_checkpoints_restores_before_it_links() {
         view: view.clone(),
         hold: false,
         supply: Vec::new(),
+        lacking: 1,
         restore: Some(1),
     }));
     let restore = Command::Restore { step: 1, rank: 1 };

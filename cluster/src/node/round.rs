@@ -1,9 +1,11 @@
-//! Which frames have arrived for the step under way and the one after it.
+//! Which frames have arrived for the step under way and later ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{Rank, Step, ViewNumber};
+use super::quorum::Decisions;
+use crate::id::{Millis, Rank, Step, ViewNumber};
 use crate::message::FrameKey;
+use crate::quorum::{Decision, Quorum, reach};
 use crate::view::View;
 
 /// What becomes of an arriving frame.
@@ -25,9 +27,9 @@ pub enum Verdict {
 
 /// The frames held for the step under way and later ones.
 ///
-/// No member can be more than one step ahead of another: to send step *t* + 1 it must have applied
-/// step *t*, for which it needed ours. So two steps are all that a member sees in flight. Nobody
-/// waits for a node that only follows the view: it holds as many as it is behind.
+/// To send step *t* + 1 a member must have applied step *t*, for which it needed all that make it up. So
+/// what a member sees in flight are steps within [`reach`] of its own. Nobody waits for a node that
+/// only follows the view: it holds as many as it is behind.
 #[derive(Clone, Debug)]
 pub(crate) struct Round {
     view: ViewNumber,
@@ -36,13 +38,22 @@ pub(crate) struct Round {
     own: Option<Rank>,
     buckets: u32,
     step: Step,
-    held: BTreeMap<Step, BTreeSet<(Rank, u32)>>,
+    /// By step and rank, which buckets.
+    held: BTreeMap<Step, BTreeMap<Rank, BTreeSet<u32>>>,
     contributed: bool,
+    reach: Step,
+    /// Who makes up the steps, if that is not simply everybody.
+    decisions: Option<Decisions>,
 }
 
 impl Round {
     /// The round of `view` for its member of rank `own`, or for a node that follows it.
-    pub(crate) fn new(view: &View, own: Option<Rank>, buckets: u32) -> Self {
+    pub(crate) fn new(
+        view: &View,
+        own: Option<Rank>,
+        buckets: u32,
+        quorum: Option<Quorum>,
+    ) -> Self {
         Self {
             view: view.number,
             members: view.size(),
@@ -51,6 +62,8 @@ impl Round {
             step: view.first_step,
             held: BTreeMap::new(),
             contributed: false,
+            reach: reach(quorum),
+            decisions: quorum.map(|quorum| Decisions::new(quorum, view.size())),
         }
     }
 
@@ -58,6 +71,9 @@ impl Round {
     pub(crate) fn skip_to(&mut self, step: Step) {
         self.step = step;
         self.held = self.held.split_off(&step);
+        if let Some(decisions) = &mut self.decisions {
+            decisions.forget_before(step);
+        }
     }
 
     /// The step under way.
@@ -76,53 +92,97 @@ impl Round {
             Verdict::Unknown
         } else if key.step < self.step {
             Verdict::Late
-        } else if self.own.is_some() && key.step > self.step + 1 {
+        } else if self.is_beyond(key.step) {
             Verdict::Early
-        } else if self
-            .held
-            .entry(key.step)
-            .or_default()
-            .insert((key.rank, key.bucket))
-        {
-            Verdict::Keep
         } else {
-            Verdict::Duplicate
+            let held = self.held.entry(key.step).or_default();
+            if held.entry(key.rank).or_default().insert(key.bucket) {
+                Verdict::Keep
+            } else {
+                Verdict::Duplicate
+            }
         }
     }
 
+    /// Whether no correct member can be so far while this one is where it is.
+    fn is_beyond(&self, step: Step) -> bool {
+        self.own.is_some() && step > self.step.saturating_add(self.reach)
+    }
+
     /// Notes that the own contribution to `step` is complete and under way to the others. Only the
-    /// step under way has been asked for, so no other counts.
+    /// step under way has been asked for, so no other counts, unless it comes too late.
     pub(crate) fn contribute(&mut self, step: Step) {
         self.contributed |= step == self.step;
     }
 
-    /// Moves on to the next step if all contributions to the one under way are here; says whether.
-    pub(crate) fn advance(&mut self) -> bool {
-        if !self.is_complete() {
-            return false;
+    /// Notes who makes up a step.
+    pub(super) fn learn(&mut self, decision: Decision) {
+        let Decision { view, step, ranks } = decision;
+        if view == self.view
+            && step >= self.step
+            && !self.is_beyond(step)
+            && let Some(decisions) = &mut self.decisions
+        {
+            decisions.learn(step, ranks);
         }
-        self.held.remove(&self.step);
-        self.contributed = false;
-        self.step += 1;
-        true
     }
 
-    /// Whether all contributions to the step under way are here.
-    pub(crate) fn is_complete(&self) -> bool {
-        let others = self.members as usize - usize::from(self.own.is_some());
-        let arrived = self.held.get(&self.step).map_or(0, BTreeSet::len);
-        arrived == others * self.buckets as usize && (self.contributed || self.own.is_none())
+    /// Decides who makes up the step under way, where that is this member's part and has to be decided.
+    pub(super) fn decide(&mut self, now: Millis) -> Option<Decision> {
+        let (view, step) = (self.view, self.step);
+        if self.decisions.as_ref()?.of(step).is_some() {
+            return None;
+        }
+        let there = (0..self.members)
+            .filter(|rank| self.is_there(*rank))
+            .collect();
+        let decisions = self.decisions.as_mut()?;
+        if !decisions.decide(now, step, there) {
+            return None;
+        }
+        let ranks = decisions.of(step)?.to_vec();
+        Some(Decision { view, step, ranks })
+    }
+
+    /// When it is time to decide, if that is known.
+    pub(super) fn due(&self) -> Option<Millis> {
+        self.decisions.as_ref()?.due()
+    }
+
+    /// Whether the step under way is made without this member.
+    pub(super) fn is_left_out(&self) -> bool {
+        let decisions = self.decisions.as_ref();
+        let ranks = decisions.and_then(|decisions| decisions.of(self.step));
+        ranks.is_some_and(|ranks| self.own.is_some_and(|own| !ranks.contains(&own)))
+    }
+
+    /// Moves on to the next step if all that makes up the one under way is here; says who did.
+    pub(crate) fn advance(&mut self) -> Option<Vec<Rank>> {
+        let ranks: Vec<Rank> = match &self.decisions {
+            Some(decisions) => decisions.of(self.step)?.to_vec(),
+            None => (0..self.members).collect(),
+        };
+        if !ranks.iter().all(|rank| self.is_there(*rank)) {
+            return None;
+        }
+        self.contributed = false;
+        self.skip_to(self.step.saturating_add(1));
+        Some(ranks)
+    }
+
+    /// Whether the whole contribution of `rank` to the step under way is here.
+    fn is_there(&self, rank: Rank) -> bool {
+        if Some(rank) == self.own {
+            return self.contributed;
+        }
+        let held = self.held.get(&self.step).and_then(|held| held.get(&rank));
+        held.map_or(0, BTreeSet::len) == self.buckets as usize
     }
 
     /// The ranks whose contribution to the step under way is not complete.
     pub(crate) fn missing(&self) -> Vec<Rank> {
-        let held = self.held.get(&self.step);
-        let complete = |rank: Rank| {
-            let frames = held.map_or(0, |held| held.range((rank, 0)..=(rank, u32::MAX)).count());
-            frames == self.buckets as usize
-        };
         (0..self.members)
-            .filter(|rank| Some(*rank) != self.own && !complete(*rank))
+            .filter(|rank| Some(*rank) != self.own && !self.is_there(*rank))
             .collect()
     }
 }
@@ -143,7 +203,7 @@ mod tests {
             consumed: 0,
             members: (0..members).map(member).collect(),
         };
-        Round::new(&view, own, buckets)
+        Round::new(&view, own, buckets, None)
     }
 
     fn key(step: Step, rank: Rank, bucket: u32) -> FrameKey {
@@ -162,10 +222,10 @@ mod tests {
             assert_eq!(round.arrive(key(0, rank, bucket)), Verdict::Keep);
         }
         round.contribute(0);
-        assert!(!round.advance());
+        assert!(round.advance().is_none());
         assert_eq!(round.missing(), [0]);
         assert_eq!(round.arrive(key(0, 0, 1)), Verdict::Keep);
-        assert!(round.advance());
+        assert!(round.advance().is_some());
         assert_eq!(round.step(), 1);
     }
 
@@ -191,9 +251,9 @@ mod tests {
     #[test]
     fn alone_the_own_contribution_completes_the_step() {
         let mut round = round(0, 1, Some(0), 4);
-        assert!(!round.advance());
+        assert!(round.advance().is_none());
         round.contribute(0);
-        assert!(round.advance());
+        assert!(round.advance().is_some());
     }
 
     #[test]
@@ -204,10 +264,12 @@ mod tests {
                 assert_eq!(round.arrive(key(step, rank, 0)), Verdict::Keep);
             }
         }
-        assert!(!round.advance(), "steps 2 to 6 are missing");
+        assert!(round.advance().is_none(), "steps 2 to 6 are missing");
         round.skip_to(8);
         assert_eq!(round.arrive(key(7, 0, 0)), Verdict::Late);
-        assert!(round.advance() && round.advance() && !round.advance());
+        for complete in [true, true, false] {
+            assert_eq!(round.advance().is_some(), complete);
+        }
         assert_eq!((round.step(), round.missing()), (10, vec![0, 1]));
     }
 }

@@ -50,6 +50,7 @@ fn install(view: View) -> ToNode {
         view,
         hold: false,
         supply: Vec::new(),
+        lacking: 0,
         restore: None,
     })
 }
@@ -164,6 +165,7 @@ fn prepared_event() -> Event {
         buckets: 2,
         steps: 2,
         digest_every: 2,
+        quorum: None,
         kept: Vec::new(),
     }
 }
@@ -177,6 +179,7 @@ fn apply_of(members: u32, step: Step, digest: bool) -> Command {
     Command::Apply {
         view: 1,
         members,
+        ranks: (0..members).collect(),
         step,
         digest,
     }
@@ -190,6 +193,7 @@ fn digests_are_wanted_as_often_as_the_run_says_and_at_the_end() {
         buckets: 1,
         steps: 5,
         digest_every: 2,
+        quorum: None,
         kept: Vec::new(),
     });
     bench.hears(install(view(1)));

@@ -40,6 +40,14 @@ pub enum Bug {
     KeepBack,
     /// A node that comes back goes on with a residual from which contributions are missing that are void.
     KeepVoidResidual,
+    /// A member applies its own contribution whatever was decided.
+    IgnoreDecision,
+    /// A contribution is applied and goes back to the residual too.
+    TakeBackApplied,
+    /// Whoever is left out of a step forgets what it has computed for it.
+    ForgetLeftOut,
+    /// A step goes on with fewer contributions than it must have.
+    SmallQuorum,
 }
 
 /// The mistake that a simulation makes, if it makes one.
@@ -69,7 +77,7 @@ impl Planted {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 21] = [
         Self::ActBeforeDurable,
         Self::MissingFence,
         Self::ArrivalOrder,
@@ -87,6 +95,10 @@ impl Bug {
         Self::ForgetView,
         Self::KeepBack,
         Self::KeepVoidResidual,
+        Self::IgnoreDecision,
+        Self::TakeBackApplied,
+        Self::ForgetLeftOut,
+        Self::SmallQuorum,
     ];
 
     /// The invariant that it breaks first.
@@ -94,7 +106,9 @@ impl Bug {
         match self {
             Self::ActBeforeDurable | Self::ForgetView => "history",
             Self::MissingFence => "fencing",
-            Self::ArrivalOrder | Self::KeepDuplicates => "order",
+            Self::ArrivalOrder | Self::KeepDuplicates | Self::IgnoreDecision => "order",
+            Self::TakeBackApplied | Self::ForgetLeftOut => "mass",
+            Self::SmallQuorum => "quorum",
             Self::KeepVoid => "fencing",
             Self::LoseApply => "steps",
             Self::OddRounding | Self::WrongSnapshot => "agreement",
@@ -128,6 +142,10 @@ impl fmt::Display for Bug {
             Self::ForgetView => "forget-view",
             Self::KeepBack => "keep-back",
             Self::KeepVoidResidual => "keep-void-residual",
+            Self::IgnoreDecision => "ignore-decision",
+            Self::TakeBackApplied => "take-back-applied",
+            Self::ForgetLeftOut => "forget-left-out",
+            Self::SmallQuorum => "small-quorum",
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{NodeId, Step};
+use crate::id::{NodeId, Rank, Step, ViewNumber};
 use crate::message::FrameKey;
 use crate::view::View;
 
@@ -20,6 +20,8 @@ pub(super) struct Contribution {
     pub(super) frames: Vec<Frame>,
     /// Whether its owner has taken it back, because the view ended before its step was made.
     pub(super) void: bool,
+    /// Whether what was sent has gone back to its owner's residual, because the step was made without it.
+    pub(super) left_out: bool,
 }
 
 impl Contribution {
@@ -27,7 +29,11 @@ impl Contribution {
         self.frames.first().map_or(0, |frame| frame.key.step)
     }
 
+    /// What was sent and did not come back.
     fn sent(&self) -> Mass {
+        if self.left_out {
+            return 0;
+        }
         let sent = self.frames.iter().map(|frame| frame.gradient);
         sent.fold(0, Mass::wrapping_add)
     }
@@ -73,6 +79,7 @@ impl Ledger {
             computed,
             frames,
             void: false,
+            left_out: false,
         });
     }
 
@@ -84,6 +91,35 @@ impl Ledger {
         contributions
             .filter(|it| it.step() >= view.first_step)
             .for_each(|it| it.void = true);
+    }
+
+    /// A node applies a step that these ranks make up: if it has sent something for it and is none of them, that
+    /// must have gone back to its residual.
+    pub(super) fn settle_step(
+        &mut self,
+        node: NodeId,
+        view: ViewNumber,
+        step: Step,
+        ranks: &[Rank],
+        residual: Mass,
+    ) {
+        let account = self.account(node);
+        account.residual = residual;
+        for it in &mut account.contributions {
+            let key = it.frames.first().map(|frame| frame.key);
+            if let Some(key) = key.filter(|key| (key.view, key.step) == (view, step)) {
+                it.left_out = !ranks.contains(&key.rank);
+            }
+        }
+    }
+
+    /// Contributions that went back to a residual, as their steps were made without them.
+    pub(super) fn taken_back(&self) -> u64 {
+        let all = self
+            .accounts
+            .values()
+            .flat_map(|account| &account.contributions);
+        all.filter(|it| it.left_out).count() as u64
     }
 
     fn account(&mut self, node: NodeId) -> &mut Account {

@@ -88,6 +88,8 @@ pub struct Report {
     pub kept: u64,
     /// Frames that did not count.
     pub dropped: u64,
+    /// Contributions that went back to a residual, as their step had gone on without them.
+    pub taken_back: u64,
 }
 
 /// An invariant that did not hold.

@@ -1,12 +1,15 @@
 //! The simulated shell around a node's machine.
 
+use std::ops::Range;
+
 use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
 use crate::message::{Fingerprint, FrameKey, Refusal, Residual, ToNode};
 use crate::node::{Command, Ending, Event, Verdict};
+use crate::quorum::{Decision, Quorum};
 use crate::view::{Member, View};
 
 use super::bug::Bug;
-use super::process::{Order, Wanted};
+use super::process::{Order, Process, Wanted};
 use super::record::{Applied, Contribution, Departure, Fetched, Inherited};
 use super::replica::Frame;
 use super::scenario::Launch;
@@ -110,7 +113,13 @@ impl World {
                     }
                 }
                 Command::Stream { to, first } => self.stream(node, to.node, first),
-                Command::Supply { step, to } => self.supply(node, step, &to),
+                Command::Supply {
+                    first,
+                    end,
+                    decisions,
+                    to,
+                } => self.supply(node, first..end, &decisions, &to),
+                Command::Decide(decision) => self.announce(node, decision),
                 Command::Inherit(step) => self.inherit(node, step),
                 Command::Compute(step) => self.order(node, Order::Compute { step, whole: false }),
                 Command::Flush(step) => {
@@ -130,16 +139,22 @@ impl World {
                     }
                 }
                 Command::Apply {
-                    view, step, digest, ..
+                    view,
+                    ranks,
+                    step,
+                    digest,
+                    ..
                 } => {
                     let process = self.processes.get_mut(&node);
-                    let frames = process.map_or_else(Vec::new, |process| process.take(view, step));
+                    let take = |process: &mut Process| process.take(view, step);
+                    let frames = process.map_or_else(Vec::new, take);
                     self.order(
                         node,
                         Order::Apply {
                             view,
                             step,
                             digest,
+                            ranks,
                             frames,
                         },
                     );
@@ -185,6 +200,14 @@ impl World {
             buckets: self.scenario.buckets,
             steps: self.scenario.steps,
             digest_every: self.scenario.config.digest_every,
+            quorum: self.record.quorum.map(|quorum| Quorum {
+                least: if self.planted(Bug::SmallQuorum) {
+                    1
+                } else {
+                    quorum.least
+                },
+                ..quorum
+            }),
         };
         self.later(node, &PREPARE, Input::Node(prepared));
     }
@@ -281,14 +304,47 @@ impl World {
         self.transmit(node, to, Input::Node(opened));
     }
 
-    /// Forwards what is held of a step.
-    fn supply(&mut self, node: NodeId, step: Step, to: &[Member]) {
+    /// Tells everybody who makes up a step; some hear it twice.
+    fn announce(&mut self, node: NodeId, decision: Decision) {
+        let place = (decision.view, decision.step);
+        let ranks = decision.ranks.clone();
+        self.record.decided.entry(place).or_insert(ranks);
+        for peer in self.peers(node, decision.step) {
+            let heard = Input::Node(Event::Decision(decision.clone()));
+            self.transmit(node, peer, heard.clone());
+            if self.random.one_in(16) {
+                self.later(peer, &STRAY, heard);
+            }
+        }
+    }
+
+    /// The other members, and who follows and gets contributions to `step`.
+    fn peers(&self, node: NodeId, step: Step) -> Vec<NodeId> {
+        let Some(process) = self.processes.get(&node) else {
+            return Vec::new();
+        };
+        let members = process
+            .seat
+            .as_ref()
+            .map(|(view, _)| view.members.as_slice());
+        let members = members.unwrap_or_default().iter().map(|member| member.node);
+        let observers = process.observers.iter().filter(|(_, first)| *first <= step);
+        let peers = members.chain(observers.map(|(node, _)| *node));
+        peers.filter(|peer| *peer != node).collect()
+    }
+
+    /// Forwards what is held of these steps.
+    fn supply(&mut self, node: NodeId, steps: Range<Step>, decisions: &[Decision], to: &[Member]) {
         if self.planted(Bug::LoseSupply) {
             return;
         }
         let process = self.processes.get(&node);
-        let held = process.map_or_else(Vec::new, |process| process.held(step));
+        let held = process.map_or_else(Vec::new, |process| process.held(steps));
         for member in to {
+            for decision in decisions {
+                let heard = Input::Node(Event::Decision(decision.clone()));
+                self.later(member.node, &DELAY, heard);
+            }
             for frame in &held {
                 self.post((node, member.node), &DELAY, Input::Frame(*frame));
             }
@@ -434,10 +490,17 @@ impl World {
                 view,
                 step,
                 digest,
+                ranks,
                 frames,
             }) => {
                 if !(self.options.planted.is(Bug::LoseApply) && step == 1) {
-                    let frames = process.apply(step, frames, self.options.planted);
+                    let planted = self.options.planted;
+                    process.settle(view, step, &ranks, planted);
+                    let mass = process.mass();
+                    self.record
+                        .ledger
+                        .settle_step(node, view, step, &ranks, mass);
+                    let frames = process.apply(step, &ranks, frames, planted);
                     let digest = process.replica().digest();
                     let applied = Applied {
                         node,
@@ -464,21 +527,8 @@ impl World {
     /// Sends frames to the other members and to who follows. Some arrive twice, and strangers send
     /// some too.
     fn broadcast(&mut self, node: NodeId, frames: &[Frame]) {
-        let Some(process) = self.processes.get(&node) else {
-            return;
-        };
-        let members = process
-            .seat
-            .as_ref()
-            .map(|(view, _)| view.members.as_slice());
-        let members = members.unwrap_or_default().iter().map(|member| member.node);
         let step = frames.first().map_or(0, |frame| frame.key.step);
-        let observers = process.observers.iter().filter(|(_, first)| *first <= step);
-        let peers: Vec<NodeId> = members.chain(observers.map(|(node, _)| *node)).collect();
-        for peer in peers {
-            if peer == node {
-                continue;
-            }
+        for peer in self.peers(node, step) {
             for frame in frames {
                 self.transmit(node, peer, Input::Frame(*frame));
                 if self.random.one_in(16) {
@@ -518,6 +568,7 @@ fn early(input: &Input) -> Option<ViewNumber> {
     match input {
         Input::Frame(frame) => Some(frame.key.view),
         Input::Node(Event::PeerLost { view, .. } | Event::Opened { view, .. }) => Some(*view),
+        Input::Node(Event::Decision(decision)) => Some(decision.view),
         _ => None,
     }
 }

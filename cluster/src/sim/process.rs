@@ -1,10 +1,12 @@
 //! A node's process: its state machine and a simulated shell around it.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::id::{NodeId, Rank, Step, ViewNumber};
 use crate::message::{FrameKey, Residual};
 use crate::node::Node;
+use crate::quorum::{Quorum, reach};
 use crate::view::View;
 
 use super::bug::{Bug, Planted};
@@ -33,6 +35,8 @@ pub(super) enum Order {
         view: ViewNumber,
         step: Step,
         digest: bool,
+        /// Whose contributions make up the step.
+        ranks: Vec<Rank>,
         frames: Vec<Frame>,
     },
     Deliver,
@@ -68,6 +72,8 @@ pub(super) struct Process {
     pub(super) next: Step,
     /// The last steps that it has contributed to and may have to take back: at most two.
     past: Vec<Step>,
+    /// Steps that members can be apart.
+    reach: Step,
     kept: Vec<Frame>,
     own: Vec<Frame>,
     replica: Replica,
@@ -81,7 +87,7 @@ pub(super) struct Process {
 const QUANTIZED: Mass = !0 << 32;
 
 impl Process {
-    pub(super) fn new(launch: Launch, machine: Node) -> Self {
+    pub(super) fn new(launch: Launch, machine: Node, quorum: Option<Quorum>) -> Self {
         Self {
             launch,
             machine,
@@ -93,6 +99,7 @@ impl Process {
             seat: None,
             next: 0,
             past: Vec::new(),
+            reach: reach(quorum),
             kept: Vec::new(),
             own: Vec::new(),
             replica: Replica::new(0),
@@ -119,17 +126,17 @@ impl Process {
         self.kept.push(frame);
     }
 
-    /// The frames kept for `step` of `view`. They are held until the next step is applied.
+    /// The frames kept for `step` of `view`. They are held for as long as others may lack them.
     pub(super) fn take(&mut self, view: ViewNumber, step: Step) -> Vec<Frame> {
-        self.kept.retain(|frame| frame.key.step >= step);
+        self.kept.retain(|frame| frame.key.step + self.reach > step);
         let of_step = |frame: &&Frame| frame.key.step == step && frame.key.view == view;
         self.kept.iter().filter(of_step).copied().collect()
     }
 
-    /// All that is held of `step`, to be forwarded to somebody who lacks it.
-    pub(super) fn held(&self, step: Step) -> Vec<Frame> {
+    /// All that is held of these steps, to be forwarded to somebody who lacks them.
+    pub(super) fn held(&self, steps: Range<Step>) -> Vec<Frame> {
         let held = self.kept.iter().chain(&self.own);
-        held.filter(|frame| frame.key.step == step)
+        held.filter(|frame| steps.contains(&frame.key.step))
             .copied()
             .collect()
     }
@@ -163,7 +170,7 @@ impl Process {
         self.residual.iter().copied().fold(0, Mass::wrapping_add)
     }
 
-    /// The own contribution to `step`, which is kept until the one after it is applied, and what was
+    /// The own contribution to `step`, which is kept for as long as others may lack it, and what was
     /// computed for it. A `whole` one keeps nothing back.
     pub(super) fn compute(
         &mut self,
@@ -200,20 +207,46 @@ impl Process {
         let frames: Vec<Frame> = residuals.map(frame).collect();
         self.past.retain(|past| past + 1 >= step);
         self.past.push(step);
-        self.own.retain(|frame| frame.key.step + 1 >= step);
+        self.own.retain(|frame| frame.key.step + self.reach >= step);
         self.own.extend(&frames);
         (frames, computed)
+    }
+
+    /// Takes back what was sent for `step`, if that is made without it.
+    pub(super) fn settle(
+        &mut self,
+        view: ViewNumber,
+        step: Step,
+        ranks: &[Rank],
+        planted: Planted,
+    ) {
+        let own = self.own.iter();
+        for Frame { key, gradient, .. } in
+            own.filter(|it| (it.key.view, it.key.step) == (view, step))
+        {
+            let left_out = !ranks.contains(&key.rank) && !planted.is(Bug::ForgetLeftOut);
+            if left_out || planted.is(Bug::TakeBackApplied) {
+                let residual = &mut self.residual[key.bucket as usize];
+                *residual = residual.wrapping_add(*gradient);
+            }
+        }
     }
 
     /// Applies a step; returns what was summed, in order.
     pub(super) fn apply(
         &mut self,
         step: Step,
+        ranks: &[Rank],
         mut frames: Vec<Frame>,
         planted: Planted,
     ) -> Vec<Frame> {
         let own = self.own.iter().filter(|frame| frame.key.step == step);
         frames.extend(own);
+        let members = self.seat.as_ref().map_or(u32::MAX, |(view, _)| view.size());
+        frames.retain(|Frame { key, .. }| {
+            let stranger = planted.is(Bug::MissingFence) && key.rank >= members;
+            stranger || planted.is(Bug::IgnoreDecision) || ranks.contains(&key.rank)
+        });
         if !planted.is(Bug::ArrivalOrder) {
             frames.sort_by_key(|frame| frame.key);
         }

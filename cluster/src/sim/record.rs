@@ -1,11 +1,12 @@
 //! What an observer who misses nothing has seen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordinator::Outcome;
-use crate::id::{Digest, Millis, NodeId, Step, ViewNumber};
+use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
 use crate::message::Legacy;
 use crate::node::Ending;
+use crate::quorum::Quorum;
 use crate::view::View;
 
 use super::ledger::Ledger;
@@ -107,6 +108,10 @@ pub(super) struct Record {
     pub(super) buckets: u32,
     /// Most members that a view can have.
     pub(super) seats: u32,
+    /// When steps go on without late members, if they ever do.
+    pub(super) quorum: Option<Quorum>,
+    /// Who makes up the steps of a view, as its rank 0 has decided.
+    pub(super) decided: BTreeMap<(ViewNumber, Step), Vec<Rank>>,
     /// Whether any fault strikes in this run.
     pub(super) faulty: bool,
     /// When the run must have ended.
@@ -157,6 +162,8 @@ impl Record {
             steps: scenario.steps,
             buckets: scenario.buckets,
             seats: scenario.config.nodes,
+            quorum: scenario.config.policy(),
+            decided: BTreeMap::new(),
             faulty: !scenario.faults.is_empty(),
             end_max: scenario.end_max(),
             disturbed: 0,
@@ -233,6 +240,14 @@ impl Record {
     pub(super) fn view(&self, number: ViewNumber) -> Option<&View> {
         let views = self.durable.iter().map(|(_, view)| view);
         views.rev().find(|view| view.number == number)
+    }
+
+    /// Who makes up a step of a view, if that is settled.
+    pub(super) fn ranks(&self, view: &View, step: Step) -> Option<Vec<Rank>> {
+        match self.quorum {
+            Some(_) => self.decided.get(&(view.number, step)).cloned(),
+            None => Some((0..view.size()).collect()),
+        }
     }
 
     /// The first step that `node` had not applied, before the last `fresh` entries of `applied`.

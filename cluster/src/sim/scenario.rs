@@ -3,11 +3,12 @@
 use crate::config::RunConfig;
 use crate::id::{Millis, NodeId, Rank, Step};
 use crate::message::{Hello, Residual};
+use crate::quorum::LEFT_OUT_MAX;
 
 use super::clock::Clock;
 use super::fault::Fault;
 use super::random::SplitMix64;
-use super::timing::{self, FREEZE, PACE, START};
+use super::timing::{self, FREEZE, PACE, QUORUM_WAIT, START};
 
 /// How a node's process is started.
 #[derive(Clone, Debug)]
@@ -70,9 +71,15 @@ impl Scenario {
     pub(super) fn draw(random: &mut SplitMix64, faults: u64) -> Self {
         let nodes = random.within(&(1..=NODES_MAX)) as u32;
         let long = random.one_in(32);
+        let quorum = random.one_in(2).then(|| {
+            let least = random.within(&(1..=u64::from(nodes))) as u32;
+            (least, random.within(&QUORUM_WAIT) as f64 / 1e3)
+        });
+        // So many that late members come to the end of what is granted them.
+        let more = 2 * LEFT_OUT_MAX * Step::from(quorum.is_some());
         let steps = match long {
             true => STEPS_LONG,
-            false => random.within(&(1..=STEPS_MAX)),
+            false => random.within(&(1..=STEPS_MAX + more)),
         };
         let buckets = random.within(&(1..=u64::from(BUCKETS_MAX))) as u32;
         let mut launches = launches(random, nodes);
@@ -92,12 +99,16 @@ impl Scenario {
         let strike = |_| (random.within(&(0..=busy)), Fault::draw(random));
         Self {
             faults: (0..count).map(strike).collect(),
-            config: config(
-                nodes,
-                random.within(&(1..=u64::from(nodes))) as u32,
-                steps,
-                random.within(&(1..=4)),
-            ),
+            config: RunConfig {
+                quorum: quorum.map(|(least, _)| least),
+                quorum_wait: quorum.map_or(0.0, |(_, wait)| wait),
+                ..config(
+                    nodes,
+                    random.within(&(1..=u64::from(nodes))) as u32,
+                    steps,
+                    random.within(&(1..=4)),
+                )
+            },
             steps,
             buckets,
             launches,
@@ -180,6 +191,8 @@ pub(super) fn config(nodes: u32, min_nodes: u32, steps: Step, digest_every: Step
         seed: 0,
         digest_every,
         record: false,
+        quorum: None,
+        quorum_wait: 0.0,
         lease_seconds: timing::LEASE as f64 / 1e3,
         checkpoint_every: None,
         keep_checkpoints: 2,

@@ -16,6 +16,8 @@ pub(super) const PERSIST: RangeInclusive<Millis> = 0..=200;
 pub(super) const COMPUTE: RangeInclusive<Millis> = 1..=20;
 /// Applying a step at pace 1.
 pub(super) const APPLY: RangeInclusive<Millis> = 1..=10;
+/// How long a step waits for late members once it has its quorum.
+pub(super) const QUORUM_WAIT: RangeInclusive<Millis> = 0..=60;
 /// A snapshot on its way.
 pub(super) const SNAPSHOT: RangeInclusive<Millis> = 1..=200;
 /// Evaluating and handing over the model.
@@ -70,9 +72,10 @@ const fn prepare_max() -> Millis {
     *PREPARE.end() + *PERSIST.end() + 4 * *DELAY.end()
 }
 
-/// Longest time that a step takes.
+/// Longest time that a step takes, where a late member may have to end what it is at first.
 const fn step_max() -> Millis {
-    *PACE.end() * (*COMPUTE.end() + *APPLY.end()) + *DELAY.end()
+    let slow = *PACE.end() * (*COMPUTE.end() + *APPLY.end());
+    2 * (slow + *DELAY.end()) + *QUORUM_WAIT.end()
 }
 
 /// Longest time from being ready to being a member.

@@ -201,6 +201,7 @@ impl World {
             elapsed: self.record.now,
             kept: self.kept,
             dropped: self.dropped,
+            taken_back: self.record.ledger.taken_back(),
         }
     }
 
@@ -293,7 +294,9 @@ impl World {
         let hello = launch.hello(node);
         let mut commands = Vec::new();
         let machine = Node::new(self.local(node), hello, HEARTBEAT, &mut commands);
-        self.processes.insert(node, Process::new(launch, machine));
+        let quorum = self.record.quorum;
+        self.processes
+            .insert(node, Process::new(launch, machine, quorum));
         self.carry_out(node, commands, None);
         self.wake_node(node);
     }

@@ -55,6 +55,8 @@ pub(crate) fn config(nodes: u32) -> RunConfig {
         digest_every: 1,
         record: false,
         lease_seconds: 20.0,
+        quorum: None,
+        quorum_wait: 0.0,
         checkpoint_every: None,
         keep_checkpoints: 3,
     }

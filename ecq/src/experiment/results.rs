@@ -152,6 +152,8 @@ pub(super) mod tests {
             residual_norm_lost: 0.0,
             replica_digest: "d".into(),
             replicas_identical: true,
+            left_out: 0,
+            taken_back: 0,
         }
     }
 

@@ -1,9 +1,10 @@
 //! What the machine commands, carried out: streams, snapshots, orders for the trainer.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use ecq_cluster::node::{Command, Ending};
-use ecq_cluster::{Member, Rank, RunConfig, Step, ToCoordinator, View, ViewNumber};
+use ecq_cluster::{Decision, Member, Rank, RunConfig, Step, ToCoordinator, View, ViewNumber};
 use ecq_proto::NodeWords;
 
 use super::{Driver, Input, Prepared};
@@ -57,12 +58,17 @@ impl Driver {
                     }
                 }
                 Command::Stream { to, first } => {
-                    if let Some(plan) = self.plan() {
-                        let observer = exchange::stream(plan, to, first, &self.meter);
-                        self.order(Order::Stream(observer));
+                    if let (Some(plan), Some(voice)) = (self.plan(), &self.voice) {
+                        voice.add(exchange::stream(plan, to, first, &self.meter));
                     }
                 }
-                Command::Supply { step, to } => self.supply(step, &to),
+                Command::Supply {
+                    first,
+                    end,
+                    decisions,
+                    to,
+                } => self.supply(first..end, &decisions, &to),
+                Command::Decide(decision) => self.decide(&decision),
                 Command::Inherit(step) => self.order(Order::Inherit(step)),
                 Command::Compute(step) => self.order(Order::Compute(step)),
                 Command::Flush(step) => self.order(Order::Flush(step)),
@@ -77,15 +83,18 @@ impl Driver {
                 Command::Apply {
                     view,
                     members,
+                    ranks,
                     step,
                     digest,
                 } => {
-                    let frames = self.frames.of_step(view, step);
+                    let reach = self.facts.reach;
+                    let frames = self.frames.of_step(view, step, &ranks, reach);
                     self.order(Order::Apply {
                         view,
                         step,
                         digest,
                         members,
+                        ranks,
                         frames,
                     });
                 }
@@ -164,6 +173,7 @@ impl Driver {
             view: view.number,
             rank: rank?,
             chunks: self.facts.chunks_max,
+            steps: self.contributions_max(),
             // Whoever cannot be reached for so long is lost anyway.
             patience: self.facts.lease,
         })
@@ -206,12 +216,30 @@ impl Driver {
         });
     }
 
-    /// Forwards what is held of a step to members that lack it and are still in the view in which it
-    /// was made. One that cannot be reached counts as lost in the view that begins.
-    pub(super) fn supply(&mut self, step: Step, to: &[Member]) {
+    /// Says who makes up a step. Whoever's stream has no room for that is lost in this view.
+    fn decide(&mut self, decision: &Decision) {
+        let full = self.voice.as_ref().map(|voice| voice.decide(decision));
+        for rank in full.unwrap_or_default() {
+            let (view, events) = (decision.view, self.events.clone());
+            let reason = format!("it takes no decision on step {}", decision.step);
+            tokio::spawn(async move {
+                let lost = Input::PeerLost { view, rank, reason };
+                let _driver_is_gone = events.send(lost).await;
+            });
+        }
+    }
+
+    /// Contributions that may be under way on a stream.
+    fn contributions_max(&self) -> usize {
+        usize::try_from(2 * self.facts.reach + 1).unwrap_or(usize::MAX)
+    }
+
+    /// Forwards what is held of steps to members that lack them and are still in the view in which they
+    /// were made. One that cannot be reached counts as lost in the view that begins.
+    pub(super) fn supply(&mut self, steps: Range<Step>, decisions: &[Decision], to: &[Member]) {
         // A member that has left may still be the only one who can.
         let next = self.machine.view().map(|(next, _)| next.clone());
-        for (view, frames) in self.frames.held(step) {
+        for (view, frames) in self.frames.held(steps) {
             let Some(rank) = self.ranks.get(&view).copied() else {
                 continue;
             };
@@ -221,15 +249,18 @@ impl Driver {
                     view,
                     rank,
                     chunks: self.facts.chunks_max,
+                    steps: self.contributions_max(),
                     patience: self.facts.lease,
                 };
                 let (frames, address) = (frames.clone(), member.address.clone());
+                let made = decisions.iter().filter(|made| made.view == view);
+                let made: Vec<Decision> = made.cloned().collect();
                 let (meter, events) = (self.meter.clone(), self.events.clone());
                 let lost = next
                     .as_ref()
                     .and_then(|next| Some((next.number, next.rank_of(member.node)?)));
                 self.supplies.spawn(async move {
-                    let done = exchange::supply(plan, frames, &address, &meter).await;
+                    let done = exchange::supply(plan, made, frames, &address, &meter).await;
                     if let (Err(reason), Some((view, rank))) = (done, lost) {
                         let lost = Input::PeerLost { view, rank, reason };
                         let _driver_is_gone = events.send(lost).await;

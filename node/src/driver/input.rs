@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use ecq_cluster::{
-    Digest, Evaluation, FrameKey, Kept, Rank, Step, StepReport, TensorSums, ToNode, ViewNumber,
+    Decision, Digest, Evaluation, FrameKey, Kept, Rank, Step, StepReport, TensorSums, ToNode,
+    ViewNumber,
 };
 
 use crate::checkpoint::Checkpoints;
@@ -48,6 +49,8 @@ pub(crate) enum Input {
     },
     /// A frame of another member.
     Frame(FrameKey, Bytes),
+    /// Who makes up a step.
+    Decision(Decision),
     /// A stream from or to another member broke.
     PeerLost {
         view: ViewNumber,

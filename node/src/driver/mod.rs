@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 
 use crate::address;
 use crate::error::NodeError;
-use crate::exchange::{Broadcast, Incoming, Meter, Snapshot};
+use crate::exchange::{Broadcast, Incoming, Meter, Snapshot, Voice};
 use crate::frames::Frames;
 use crate::record::Recorder;
 use crate::session::Session;
@@ -44,6 +44,8 @@ struct Facts {
     /// Whether the codec has error feedback.
     feedback: bool,
     lease: Duration,
+    /// Steps that members can be apart.
+    reach: Step,
 }
 
 /// A node at work.
@@ -67,6 +69,8 @@ pub(crate) struct Driver {
     residual_norm: f64,
     /// What others lack of a step, on its way to them.
     supplies: JoinSet<()>,
+    /// The streams of the view in force, as long as the trainer keeps them open.
+    voice: Option<Voice>,
     frames: Frames,
     /// The frame that the machine judges, unless one with its identity was held already.
     arrived: Option<FrameKey>,
@@ -133,6 +137,7 @@ impl Driver {
             heritage,
             residual_norm: 0.0,
             supplies: JoinSet::new(),
+            voice: None,
             frames: Frames::default(),
             arrived: None,
             unconfirmed: BTreeSet::new(),
@@ -257,6 +262,7 @@ impl Driver {
                 self.arrived = self.frames.insert(key, frame).then_some(key);
                 Event::Frame(key)
             }
+            Input::Decision(decision) => Event::Decision(decision),
             Input::PeerLost { view, rank, reason } => {
                 self.confirmed(view, rank);
                 Event::PeerLost { view, rank, reason }
@@ -371,6 +377,7 @@ impl Driver {
             replica_bytes: workload.rules.replica.bytes(),
             feedback: workload.rules.codec.gains().is_some(),
             lease: Duration::from_millis(workload.rules.config.lease()),
+            reach: workload.rules.config.reach(),
         };
         let event = Event::Prepared {
             fingerprint,
@@ -378,6 +385,7 @@ impl Driver {
             buckets: u32::try_from(workload.rules.buckets.len()).unwrap_or(u32::MAX),
             steps: workload.rules.steps,
             digest_every: workload.rules.config.digest_every,
+            quorum: workload.rules.config.policy(),
             kept,
         };
         let recorder = Recorder::new(&workload, self.options.record_dir.as_deref());
@@ -404,6 +412,7 @@ impl Driver {
         let (view, rank) = self.machine.view()?;
         let rank = rank.filter(|_| view.number == number)?;
         let view = view.clone();
+        self.voice = Some(broadcast.voice());
         self.order(Order::Enter {
             view,
             rank,

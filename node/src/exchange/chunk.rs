@@ -1,9 +1,9 @@
 //! Frames to messages and back: cutting without a copy, assembling within a bound.
 
 use bytes::{Bytes, BytesMut};
-use ecq_cluster::FrameKey;
+use ecq_cluster::{Decision, FrameKey};
 use ecq_proto::limits::CHUNK_BYTES;
-use ecq_proto::v1::{FrameChunk, FrameHeader};
+use ecq_proto::v1::{self, FrameChunk, FrameHeader};
 
 /// The messages that carry `frame`, in order. The payloads are slices of it.
 pub(super) fn cut(key: FrameKey, mut frame: Bytes) -> impl Iterator<Item = FrameChunk> {
@@ -20,11 +20,22 @@ pub(super) fn cut(key: FrameKey, mut frame: Bytes) -> impl Iterator<Item = Frame
         }
         let data = frame.split_to(frame.len().min(CHUNK_BYTES));
         Some(FrameChunk {
-            opening: None,
             header: header.take(),
             data,
+            ..FrameChunk::default()
         })
     })
+}
+
+/// The message that carries a decision.
+pub(super) fn decision(decision: &Decision) -> FrameChunk {
+    FrameChunk {
+        decision: Some(v1::Decision {
+            step: decision.step,
+            ranks: decision.ranks.clone(),
+        }),
+        ..FrameChunk::default()
+    }
 }
 
 /// A stream that is not a sequence of frames.
@@ -153,9 +164,9 @@ mod tests {
             })
         };
         let chunk = |header, length: usize| FrameChunk {
-            opening: None,
             header,
             data: Bytes::from(vec![0; length]),
+            ..FrameChunk::default()
         };
         let huge = Assembler::new(100).take(chunk(header(u64::MAX), 1));
         assert_eq!(

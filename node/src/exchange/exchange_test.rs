@@ -72,6 +72,7 @@ fn plan(view: u64) -> Plan {
         view,
         rank: 0,
         chunks: 32,
+        steps: 2,
         patience: DEADLINE,
     }
 }
@@ -421,7 +422,9 @@ async fn who_follows_gets_whole_contributions_from_the_first_that_was_announced(
         ..gate()
     });
     let to = Member { node: 3, address };
-    sender.add(stream_to(plan(1), to, 5, &Meter::default()));
+    sender
+        .voice()
+        .add(stream_to(plan(1), to, 5, &Meter::default()));
     let sending = std::thread::spawn(move || {
         for step in [4, 5] {
             sender.send(step, 0, &frame(step, 0, 40));
@@ -458,7 +461,9 @@ async fn who_cannot_keep_up_learns_that_its_stream_ended_and_holds_nobody_up() {
         ..gate()
     });
     let to = Member { node: 3, address };
-    sender.add(stream_to(plan(1), to, 0, &Meter::default()));
+    sender
+        .voice()
+        .add(stream_to(plan(1), to, 0, &Meter::default()));
     let sending = std::thread::spawn(move || {
         for step in 0..200 {
             sender.send(step, 0, &frame(step, 0, FRAME_BYTES));
@@ -504,7 +509,7 @@ async fn what_a_member_lacks_is_forwarded_in_its_owners_name() {
         bucket: 0,
     };
     let frames = vec![(key, frame_of(2, 7, 0, 40))];
-    supply(plan(1), frames, &address, &Meter::default())
+    supply(plan(1), Vec::new(), frames, &address, &Meter::default())
         .await
         .expect("it is taken");
     let Input::Frame(found, _) = next(&mut arrivals).await else {
@@ -518,16 +523,22 @@ async fn what_a_member_lacks_is_forwarded_in_its_owners_name() {
 async fn who_has_gone_on_needs_no_supply() {
     let (receiver, _arrivals, address) = listen().await;
     receiver.open(Gate { view: 2, ..gate() });
-    supply(plan(1), Vec::new(), &address, &Meter::default())
+    supply(plan(1), Vec::new(), Vec::new(), &address, &Meter::default())
         .await
         .expect("there is nothing to do");
     let stranger = Plan {
         run: "other".into(),
         ..plan(1)
     };
-    supply(stranger, Vec::new(), &address, &Meter::default())
-        .await
-        .expect_err("that is no reason to be content");
+    supply(
+        stranger,
+        Vec::new(),
+        Vec::new(),
+        &address,
+        &Meter::default(),
+    )
+    .await
+    .expect_err("that is no reason to be content");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

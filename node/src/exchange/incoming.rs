@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 
-use ecq_cluster::{FrameKey, Rank, ViewNumber};
+use ecq_cluster::{Decision, FrameKey, Rank, ViewNumber};
 use ecq_proto::limits;
 use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
-use ecq_proto::v1::{FrameChunk, FrameHeader, Opening, Received, SnapshotChunk, SnapshotRequest};
+use ecq_proto::v1::{
+    self, FrameChunk, FrameHeader, Opening, Received, SnapshotChunk, SnapshotRequest,
+};
 use ecq_quant::{Decoder, FrameId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -188,7 +190,7 @@ impl Exchange for Service {
 }
 
 impl Service {
-    /// Passes frames on until the stream ends.
+    /// Passes frames and decisions on until the stream ends.
     async fn take(
         &self,
         opening: &Opening,
@@ -196,7 +198,19 @@ impl Service {
         chunks: &mut Streaming<FrameChunk>,
     ) -> Result<(), Status> {
         let mut assembler = Assembler::new(gate.frame_bytes_max);
-        while let Some(chunk) = chunks.message().await? {
+        while let Some(mut chunk) = chunks.message().await? {
+            if let Some(v1::Decision { step, ranks }) = chunk.decision.take() {
+                let ascending = ranks.is_sorted_by(|a, b| a < b);
+                if !ascending || ranks.last().is_none_or(|last| *last >= gate.members) {
+                    let text = format!("step {step} cannot be made by these ranks");
+                    return Err(Status::invalid_argument(text));
+                }
+                let view = opening.view;
+                let decision = Input::Decision(Decision { view, step, ranks });
+                let passed_on = self.events.send(decision).await;
+                passed_on.map_err(|_| Status::unavailable("the node is ending"))?;
+                continue;
+            }
             let frame = assembler.take(chunk);
             let frame = frame.map_err(|error| Status::invalid_argument(error.to_string()))?;
             let Some((header, frame)) = frame else {

@@ -8,7 +8,7 @@ mod snapshot;
 
 pub(crate) use incoming::{Gate, Incoming};
 pub(crate) use meter::Meter;
-pub(crate) use outgoing::{Broadcast, Observer, Plan, link, stream, supply};
+pub(crate) use outgoing::{Broadcast, Plan, Voice, link, stream, supply};
 pub(crate) use snapshot::{Snapshot, Source, Wanted, fetch};
 
 #[cfg(test)]

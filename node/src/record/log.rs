@@ -1,8 +1,9 @@
 //! The segments of a run, put together to its steps in order.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use ecq_cluster::{Step, ViewNumber};
+use ecq_cluster::{LEFT_OUT_MAX, Step, ViewNumber};
 
 use super::error::LogError;
 use super::format::{Entry, Header, RunFacts};
@@ -101,7 +102,7 @@ impl Log {
             waiting,
             current: None,
             next: 0,
-            last: None,
+            last: VecDeque::new(),
         }
     }
 }
@@ -131,7 +132,8 @@ pub(crate) struct Steps {
     waiting: Vec<(PathBuf, Header, Step)>,
     current: Option<(Segment, Header, Step)>,
     next: Step,
-    last: Option<Entry>,
+    /// The last steps, as many as can stand twice.
+    last: VecDeque<Entry>,
 }
 
 impl Steps {
@@ -152,7 +154,7 @@ impl Steps {
             };
             let path = segment.path().to_owned();
             let (step, view) = (entry.step, entry.view);
-            // A segment begins with the step before its view.
+            // A segment begins with the last steps before its view.
             let own = step >= header.first_step;
             if own != (view == header.view) || view > header.view {
                 return Err(LogError::View {
@@ -175,13 +177,16 @@ impl Steps {
                 });
             }
             if step < self.next {
-                if self.last.as_ref() != Some(&entry) {
+                if !self.last.contains(&entry) {
                     return Err(LogError::Contradiction { path, offset, step });
                 }
                 continue;
             }
             self.next += 1;
-            self.last = Some(entry.clone());
+            self.last.push_back(entry.clone());
+            if self.last.len() as u64 > LEFT_OUT_MAX + 1 {
+                self.last.pop_front();
+            }
             return Ok(Some(Logged {
                 entry,
                 path,

@@ -1,5 +1,6 @@
 //! Writing the log: what the trainer of rank 0 has applied, before anybody else knows.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,10 @@ pub(crate) struct Recorder {
     dir: PathBuf,
     run: RunFacts,
     segment: Option<Segment>,
-    /// The step applied last, for the segment of a view that begins after it.
-    last: Option<Entry>,
+    /// The steps applied last, as many as members can be apart, for the segment of a view that begins after
+    /// them.
+    last: VecDeque<Entry>,
+    reach: usize,
     buffer: Vec<u8>,
 }
 
@@ -52,12 +55,13 @@ impl Recorder {
                 parameters: workload.rules.replica.parameters.len() as u64,
             },
             segment: None,
-            last: None,
+            last: VecDeque::new(),
+            reach: usize::try_from(config.reach()).unwrap_or(usize::MAX),
             buffer: Vec::new(),
         })
     }
 
-    /// Begins the segment of a view if this node has rank 0 in it, with the step before the view.
+    /// Begins the segment of a view if this node has rank 0 in it, with the last steps before the view.
     pub(crate) fn enter(&mut self, view: &View, rank: Rank) -> Result<(), RecordError> {
         if self
             .segment
@@ -86,34 +90,45 @@ impl Recorder {
         Header::new(view, self.run.clone()).encode(&mut self.buffer);
         segment.write(&self.buffer)?;
         tracing::info!("recording to {}", segment.path.display());
-        let before = |entry: &&Entry| entry.step + 1 == view.first_step;
-        match self.last.as_ref().filter(before) {
-            Some(last) => {
-                self.buffer.clear();
-                last.encode(&mut self.buffer);
-                segment.write(&self.buffer)
-            }
-            None if view.first_step == 0 => Ok(()),
-            None => {
-                tracing::warn!(
-                    "this node has not applied step {} itself; if whoever recorded before has not \
-                     either, the log has a gap there",
-                    view.first_step - 1
-                );
-                Ok(())
-            }
+        for entry in &self.last {
+            self.buffer.clear();
+            entry.encode(&mut self.buffer);
+            segment.write(&self.buffer)?;
         }
+        let last = self.last.back().map(|entry| entry.step);
+        if let Some(before) = view
+            .first_step
+            .checked_sub(1)
+            .filter(|it| last != Some(*it))
+        {
+            tracing::warn!(
+                "this node has not applied step {before} itself; if whoever recorded before has not \
+                 either, the log has a gap there"
+            );
+        }
+        Ok(())
     }
 
     /// Writes down a step that was applied.
     pub(crate) fn applied(&mut self, entry: Entry) -> Result<(), RecordError> {
-        let entry = self.last.insert(entry);
-        let Some(segment) = &mut self.segment else {
-            return Ok(());
-        };
-        self.buffer.clear();
-        entry.encode(&mut self.buffer);
-        segment.write(&self.buffer)
+        if let Some(segment) = &mut self.segment {
+            self.buffer.clear();
+            entry.encode(&mut self.buffer);
+            segment.write(&self.buffer)?;
+        }
+        // A replica that was taken over may begin anywhere.
+        if self
+            .last
+            .back()
+            .is_some_and(|last| last.step + 1 != entry.step)
+        {
+            self.last.clear();
+        }
+        self.last.push_back(entry);
+        if self.last.len() > self.reach {
+            self.last.pop_front();
+        }
+        Ok(())
     }
 }
 
@@ -151,7 +166,8 @@ mod tests {
                 parameters: 4,
             },
             segment: None,
-            last: None,
+            last: VecDeque::new(),
+            reach: 1,
             buffer: Vec::new(),
         }
     }

@@ -2,10 +2,11 @@
 
 mod difference;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use bytes::Bytes;
-use ecq_cluster::{Digest, Failure, RunConfig, Step};
+use ecq_cluster::{Digest, Failure, Quorum, Rank, RunConfig, Step};
 use ecq_quant::Aggregator;
 
 use crate::record::{Entry, Log, LogError, Logged, RunFacts, Steps};
@@ -79,8 +80,10 @@ impl Replay {
             frames,
             ..
         } = &logged.entry;
+        let ranks = ranks(*members, frames, self.rules.config.policy())
+            .map_err(|reason| refuse(&logged, reason))?;
         self.rules
-            .apply(*step, *members, frames, &mut self.aggregator, &mut self.sum)
+            .apply(*step, &ranks, frames, &mut self.aggregator, &mut self.sum)
             .map_err(|reason| refuse(&logged, reason))?;
         self.applied += 1;
         self.tally.frames += logged.entry.frames.len() as u64;
@@ -137,6 +140,26 @@ impl Replay {
     pub fn pack(&self) -> Result<Bytes, Failure> {
         self.rules.pack(self.applied)
     }
+}
+
+/// Who makes up a step of these frames: all members, or with a quorum those whose frames are there.
+fn ranks(
+    members: u32,
+    frames: &BTreeMap<(Rank, u32), Bytes>,
+    quorum: Option<Quorum>,
+) -> Result<Vec<Rank>, String> {
+    let Some(quorum) = quorum else {
+        return Ok((0..members).collect());
+    };
+    let mut ranks: Vec<Rank> = frames.keys().map(|(rank, _)| *rank).collect();
+    ranks.dedup();
+    let (found, least) = (ranks.len(), quorum.least_of(members));
+    if found < least as usize || ranks.last().is_some_and(|last| *last >= members) {
+        return Err(format!(
+            "it has the frames of ranks {ranks:?}, where at least {least} of {members} make up a step"
+        ));
+    }
+    Ok(ranks)
 }
 
 fn refuse(logged: &Logged, reason: String) -> LogError {

@@ -1,18 +1,16 @@
 //! The step loop's arithmetic, on a thread of its own.
 
 mod evaluation;
+mod left_out;
 mod order;
 mod residual;
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ecq_cluster::{
-    Failure, NodeId, Rank, RunConfig, Step, StepReport, TensorSums, View, ViewNumber,
-};
+use ecq_cluster::{Failure, NodeId, Rank, RunConfig, Step, StepReport, TensorSums, View};
 use ecq_nn::{Batch, Loss, Sampler};
 use ecq_quant::{Aggregator, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
@@ -24,6 +22,7 @@ use crate::exchange::{Broadcast, Snapshot, Wanted};
 use crate::record::{Entry, RecordError, Recorder};
 use crate::rules::Rules;
 use crate::workload::Workload;
+use left_out::Contribution;
 pub(crate) use order::Order;
 pub(crate) use residual::Heritage;
 use residual::{Past, norm};
@@ -36,7 +35,7 @@ type Encode = fn(&mut Encoder, FrameId, u32, Range<usize>, &[f32], &mut Vec<u8>)
 struct Seat {
     view: View,
     rank: Rank,
-    /// Until the last contribution is on its way.
+    /// Until the last step is applied.
     broadcast: Option<Broadcast>,
 }
 
@@ -46,8 +45,8 @@ pub(crate) struct Trainer {
     sampler: Sampler,
     encoder: Encoder,
     past: Past,
-    /// The step of a contribution that is not applied.
-    under_way: Option<Step>,
+    /// The contribution that is neither applied nor taken back.
+    under_way: Option<Contribution>,
     /// What its process had as another node, until this one is a member.
     heritage: Option<Heritage>,
     aggregator: Aggregator,
@@ -139,8 +138,8 @@ impl Trainer {
                 rank,
                 broadcast,
             } => {
-                if let Some(step) = self.under_way.take() {
-                    self.past.take_back(step, &mut self.encoder);
+                if let Some(own) = self.under_way.take() {
+                    self.past.take_back(own.step, &mut self.encoder);
                 }
                 self.heritage = None;
                 self.record(|recorder| recorder.enter(&view, rank))?;
@@ -160,12 +159,6 @@ impl Trainer {
                 tracing::info!(step, rank, "going on from a checkpoint");
                 self.next = step;
             }
-            Order::Stream(observer) => {
-                let seat = self.seat.as_mut();
-                if let Some(broadcast) = seat.and_then(|seat| seat.broadcast.as_mut()) {
-                    broadcast.add(observer);
-                }
-            }
             Order::Give(wanted) => {
                 self.wanted.push(wanted);
                 self.give();
@@ -179,8 +172,18 @@ impl Trainer {
                 step,
                 digest,
                 members,
+                ranks,
                 frames,
-            } => return self.apply(view, step, digest, members, &frames),
+            } => {
+                let entry = Entry {
+                    step,
+                    view,
+                    members,
+                    digest: None,
+                    frames,
+                };
+                return self.apply(entry, digest, &ranks);
+            }
             Order::Finish(view) => return self.finish(&view),
         }
         Ok(Vec::new())
@@ -260,9 +263,6 @@ impl Trainer {
             return Err(Failure::Fault(format!("step {step} comes before any view")).into());
         };
         let computed = self.contribute(step, &mut seat, encode);
-        if step + 1 == self.workload.rules.steps {
-            seat.broadcast = None;
-        }
         self.seat = Some(seat);
         computed.map(|contributed| vec![contributed])
     }
@@ -286,8 +286,12 @@ impl Trainer {
         }
         let computed = Instant::now();
         self.past.save(step, &self.encoder);
-        self.under_way = Some(step);
         let (stats, frames) = self.encode(step, loss.samples, seat, encode);
+        self.under_way = Some(Contribution {
+            step,
+            rank: seat.rank,
+            frames: frames.clone(),
+        });
         if stats.guarded_frames > 0 && !std::mem::replace(&mut self.guarded, true) {
             tracing::warn!(
                 step,
@@ -380,26 +384,25 @@ impl Trainer {
 
     fn apply(
         &mut self,
-        view: ViewNumber,
-        step: Step,
+        mut entry: Entry,
         digest: bool,
-        members: u32,
-        frames: &BTreeMap<(Rank, u32), Bytes>,
+        ranks: &[Rank],
     ) -> Result<Vec<Input>, NodeError> {
         let complete = Instant::now();
+        let step = entry.step;
         let Workload { rules, .. } = &mut self.workload;
         rules
             .apply(
                 step,
-                members,
-                frames,
+                ranks,
+                &entry.frames,
                 &mut self.aggregator,
                 &mut self.gradient,
             )
             .map_err(|reason| Failure::Fault(format!("step {step}: {reason}")))?;
         self.next = step + 1;
-        let contributed = self.under_way.take().is_some();
-        let digest = digest.then(|| rules.replica.digest());
+        entry.digest = digest.then(|| rules.replica.digest());
+        let digest = entry.digest;
         let sums = digest.map(|_| TensorSums {
             step,
             sums: rules.replica.sums(rules.model.tensors()),
@@ -410,24 +413,23 @@ impl Trainer {
         self.report.step_seconds = (applied - self.started).as_secs_f32();
         let begun = self.begun.unwrap_or(self.started);
         self.report.elapsed_seconds = (applied - begun).as_secs_f64();
+        let report = self.settle(step, ranks)?;
         // Before anybody hears of the step.
-        let entry = || Entry {
-            step,
-            view,
-            members,
-            digest,
-            frames: frames.clone(),
-        };
-        self.record(|recorder| recorder.applied(entry()))?;
+        self.record(|recorder| recorder.applied(entry))?;
         self.give();
-        if contributed {
-            self.keep()?;
+        self.keep()?;
+        if let Some(seat) = self
+            .seat
+            .as_mut()
+            .filter(|_| step + 1 == self.workload.rules.steps)
+        {
+            seat.broadcast = None;
         }
         let mut answers: Vec<Input> = sums.map(Input::Summed).into_iter().collect();
         answers.push(Input::Applied {
             step,
             digest,
-            report: contributed.then_some(self.report),
+            report,
         });
         answers.extend(self.due(step + 1).map(Input::Evaluated));
         Ok(answers)

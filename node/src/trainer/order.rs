@@ -7,7 +7,7 @@ use ecq_cluster::{NodeId, Rank, Step, View, ViewNumber};
 use tokio::sync::oneshot;
 
 use super::Heritage;
-use crate::exchange::{Broadcast, Observer, Snapshot, Wanted};
+use crate::exchange::{Broadcast, Snapshot, Wanted};
 
 /// What the driver asks of the trainer, in order.
 #[derive(Debug)]
@@ -22,8 +22,6 @@ pub(crate) enum Order {
     Adopt(Snapshot),
     /// Take up the checkpoint before `step` of this rank.
     Restore { step: Step, rank: Rank },
-    /// Send contributions to this node too.
-    Stream(Observer),
     /// Give a snapshot when it is late enough.
     Give(Wanted),
     /// Compute, encode and broadcast the contribution to this step.
@@ -43,9 +41,11 @@ pub(crate) enum Order {
         view: ViewNumber,
         step: Step,
         digest: bool,
-        /// Number of members that contribute.
+        /// Number of members of that view.
         members: u32,
-        /// All members' frames by (rank, bucket).
+        /// Those of them whose contributions make up the step, ascending.
+        ranks: Vec<Rank>,
+        /// Their frames by (rank, bucket).
         frames: BTreeMap<(Rank, u32), Bytes>,
     },
     /// Evaluate the final model and pack it up, as rank 0 of this view.

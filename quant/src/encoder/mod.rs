@@ -104,6 +104,11 @@ impl Encoder {
         &self.residual
     }
 
+    /// The residual, for whoever takes back what was sent: h ← h + q, for q as its receivers decode it.
+    pub fn residual_mut(&mut self) -> &mut [f32] {
+        &mut self.residual
+    }
+
     /// Replaces `frame` by the encoded gradient of the bucket `range`, and updates the residual
     /// there. `samples` is the size of the mini-batch behind the gradient.
     ///

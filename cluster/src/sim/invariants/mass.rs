@@ -44,7 +44,7 @@ fn what_is_applied_was_sent(record: &Record, applied: &Applied) -> Result<(), St
         let found = record.ledger.find(frame.origin, frame.key);
         let why = match found {
             None => "has not sent",
-            Some((contribution, _)) if contribution.void => "has taken back",
+            Some((it, _)) if it.void || it.left_out => "has taken back",
             Some((_, sent)) if sent != frame.gradient => "has sent otherwise",
             Some(_) => continue,
         };
@@ -63,14 +63,17 @@ fn it_counts_once(record: &Record, node: NodeId, it: &Contribution) -> Result<()
     };
     let decided = !made_anew(record, key.view, key.step);
     let applied = || {
-        let same = |applied: &&Applied| (applied.view, applied.step) == (key.view, key.step);
-        record.applied.iter().any(|applied| same(&applied))
+        let summed = |applied: &Applied| {
+            (applied.view, applied.step) == (key.view, key.step)
+                && applied.frames.iter().any(|frame| frame.key == key)
+        };
+        record.applied.iter().any(summed)
     };
     let survived = record
         .life(node)
         .and_then(|life| life.ended.as_ref())
         .is_some_and(|(_, how)| matches!(how, Departure::Exited(Ok(_))));
-    let what = match (it.void, decided) {
+    let what = match (it.void || it.left_out, decided) {
         (true, true) if applied() => "was applied and taken back",
         (false, true) if survived && !applied() => "was never applied nor taken back",
         (false, false) if survived => "is void, and was not taken back",

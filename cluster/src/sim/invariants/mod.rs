@@ -8,6 +8,7 @@ mod healing;
 mod history;
 mod mass;
 mod order;
+mod quorum;
 mod residuals;
 mod steps;
 mod wait;
@@ -19,9 +20,10 @@ type Check = fn(&Record) -> Result<(), String>;
 
 /// All invariants with their names. Where one mistake breaks several, the first is reported: causes
 /// stand before their consequences.
-const ALL: [(&str, Check); 11] = [
+const ALL: [(&str, Check); 12] = [
     ("history", history::check),
     ("fencing", fencing::check),
+    ("quorum", quorum::check),
     ("order", order::check),
     ("steps", steps::check),
     ("agreement", agreement::check),
