@@ -19,5 +19,11 @@ pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// See [`KEEPALIVE_INTERVAL`].
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a stream between nodes gives a sign of life when there is nothing to send.
+pub const IDLE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A stream between nodes that brings nothing for so long, or for a lease if that is longer, is broken.
+pub const SILENCE_MIN: Duration = Duration::from_secs(10);
+
 /// Largest model that a coordinator takes delivery of.
 pub const MODEL_BYTES_MAX: u64 = 64 << 30;

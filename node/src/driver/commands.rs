@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ecq_cluster::node::{Command, Ending};
 use ecq_cluster::{Decision, Member, Rank, RunConfig, Step, ToCoordinator, View, ViewNumber};
-use ecq_proto::NodeWords;
+use ecq_proto::{NodeWords, limits};
 
 use super::{Driver, Input, Prepared};
 use crate::checkpoint::Checkpoints;
@@ -162,6 +162,7 @@ impl Driver {
             members: view.size(),
             rank,
             frame_bytes_max: self.facts.frame_bytes_max,
+            silence: self.facts.lease.max(limits::SILENCE_MIN),
         });
     }
 

@@ -3,7 +3,8 @@
 use bytes::{Bytes, BytesMut};
 use ecq_cluster::{Decision, FrameKey};
 use ecq_proto::limits::CHUNK_BYTES;
-use ecq_proto::v1::{self, FrameChunk, FrameHeader};
+use ecq_proto::v1::{self, FrameChunk, FrameHeader, Idle};
+use prost::Message as _;
 
 /// The messages that carry `frame`, in order. The payloads are slices of it.
 pub(super) fn cut(key: FrameKey, mut frame: Bytes) -> impl Iterator<Item = FrameChunk> {
@@ -19,22 +20,68 @@ pub(super) fn cut(key: FrameKey, mut frame: Bytes) -> impl Iterator<Item = Frame
             return None;
         }
         let data = frame.split_to(frame.len().min(CHUNK_BYTES));
-        Some(FrameChunk {
+        Some(sealed(FrameChunk {
             header: header.take(),
             data,
             ..FrameChunk::default()
-        })
+        }))
     })
 }
 
 /// The message that carries a decision.
 pub(super) fn decision(decision: &Decision) -> FrameChunk {
-    FrameChunk {
+    sealed(FrameChunk {
         decision: Some(v1::Decision {
             step: decision.step,
             ranks: decision.ranks.clone(),
         }),
         ..FrameChunk::default()
+    })
+}
+
+/// The message with its checksum.
+pub(super) fn sealed(mut chunk: FrameChunk) -> FrameChunk {
+    chunk.checksum = checksum(&chunk);
+    chunk
+}
+
+/// Of all of a message but the data.
+fn checksum(chunk: &FrameChunk) -> u32 {
+    let said = FrameChunk {
+        data: Bytes::new(),
+        checksum: 0,
+        ..chunk.clone()
+    };
+    crc32c::crc32c(&said.encode_to_vec())
+}
+
+/// Counts the frames that chunks make up.
+#[derive(Debug, Default)]
+pub(super) struct Counter {
+    frames: u64,
+    /// Bytes that the frame under way still lacks.
+    lacking: u64,
+}
+
+impl Counter {
+    pub(super) fn count(&mut self, chunk: &FrameChunk) {
+        if let Some(header) = &chunk.header {
+            self.lacking = header.frame_bytes;
+        } else if chunk.data.is_empty() {
+            return;
+        }
+        self.lacking = self.lacking.saturating_sub(chunk.data.len() as u64);
+        self.frames += u64::from(self.lacking == 0);
+    }
+
+    /// The sign of life that says how many there were.
+    pub(super) fn idle(&self) -> FrameChunk {
+        sealed(FrameChunk {
+            idle: Some(Idle {
+                frames: self.frames,
+            }),
+            ..FrameChunk::default()
+        })
     }
 }
 
@@ -49,6 +96,20 @@ pub(super) enum ChunkError {
     Stray,
     #[error("a new frame before the last was complete")]
     Interrupted,
+    #[error("a message does not have the checksum {expected:08x} that it says")]
+    Damaged { expected: u32 },
+    #[error("{found} frames have arrived of {sent} that were sent")]
+    Lost { found: u64, sent: u64 },
+}
+
+/// Whether the message is the one that was sealed; the data are not looked at.
+pub(super) fn verify(chunk: &FrameChunk) -> Result<(), ChunkError> {
+    let expected = chunk.checksum;
+    if checksum(chunk) == expected {
+        Ok(())
+    } else {
+        Err(ChunkError::Damaged { expected })
+    }
 }
 
 /// Puts the frames of one stream together.
@@ -56,6 +117,8 @@ pub(super) enum ChunkError {
 pub(super) struct Assembler {
     frame_bytes_max: u64,
     open: Option<(FrameHeader, BytesMut)>,
+    /// Frames that were complete.
+    frames: u64,
 }
 
 impl Assembler {
@@ -64,6 +127,17 @@ impl Assembler {
         Self {
             frame_bytes_max,
             open: None,
+            frames: 0,
+        }
+    }
+
+    /// Compares with what the sender has counted, which sends nothing any more.
+    pub(super) fn compare(&self, sent: u64) -> Result<(), ChunkError> {
+        let found = self.frames;
+        if found == sent {
+            Ok(())
+        } else {
+            Err(ChunkError::Lost { found, sent })
         }
     }
 
@@ -88,6 +162,7 @@ impl Assembler {
         }
         within(header.frame_bytes, data.len())?;
         if data.len() as u64 == header.frame_bytes {
+            self.frames += 1;
             return Ok(Some((header, data)));
         }
         // Invariant: at most `frame_bytes_max`, a size of a frame in memory.
@@ -98,6 +173,7 @@ impl Assembler {
 
     fn keep(&mut self, header: FrameHeader, frame: BytesMut) -> Option<(FrameHeader, Bytes)> {
         if frame.len() as u64 == header.frame_bytes {
+            self.frames += 1;
             return Some((header, frame.freeze()));
         }
         self.open = Some((header, frame));

@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use ecq_cluster::{Digest, FrameKey, Member};
+use ecq_cluster::{Decision, Digest, FrameKey, Member};
+use ecq_proto::v1::exchange_client::ExchangeClient;
 use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
-use ecq_proto::v1::{FrameChunk, Received, SnapshotChunk, SnapshotRequest};
+use ecq_proto::v1::{FrameChunk, FrameHeader, Received, SnapshotChunk, SnapshotRequest};
 use ecq_quant::{CodecSpec, Encoder, FrameId, Layout};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::chunk::{self, Counter};
+use super::outgoing::alive;
 use super::{
     Broadcast, Gate, Incoming, Meter, Plan, Snapshot, Source, fetch, link, stream as stream_to,
     supply,
@@ -63,6 +67,7 @@ fn gate() -> Gate {
         members: 2,
         rank: Some(1),
         frame_bytes_max: FRAME_BYTES as u64,
+        silence: DEADLINE,
     }
 }
 
@@ -539,6 +544,129 @@ async fn who_has_gone_on_needs_no_supply() {
     )
     .await
     .expect_err("that is no reason to be content");
+}
+
+/// A stream of rank 0 whose messages go out as they are given.
+async fn raw(address: &str) -> mpsc::Sender<FrameChunk> {
+    let meter = Meter::default();
+    let channel = super::outgoing::connect(address, &meter, DEADLINE).await;
+    let channel = channel.expect("it listens");
+    let (chunks, given) = mpsc::channel(8);
+    let given = tokio_stream::wrappers::ReceiverStream::new(given);
+    tokio::spawn(async move { ExchangeClient::new(channel).contribute(given).await });
+    chunks
+}
+
+/// Whatever is damaged of what a stream says, its receiver does not wait for the rest of it.
+#[tokio::test]
+async fn damaged_words_end_a_stream() {
+    let key = FrameKey {
+        view: 1,
+        step: 7,
+        rank: 0,
+        bucket: 0,
+    };
+    let opening = plan(1).opening(None);
+    let header = chunk::cut(key, frame(7, 0, 40)).next().expect("it has one");
+    let decision = Decision {
+        view: 1,
+        step: 7,
+        ranks: vec![0, 1],
+    };
+    let decision = chunk::decision(&decision);
+    let damaged = |mut chunk: FrameChunk| {
+        chunk.checksum ^= 1;
+        chunk
+    };
+    for chunks in [
+        vec![damaged(opening.clone())],
+        vec![opening.clone(), damaged(header)],
+        vec![opening.clone(), damaged(decision)],
+    ] {
+        let (receiver, mut arrivals, address) = listen().await;
+        receiver.open(gate());
+        let sender = raw(&address).await;
+        let opened = chunks.len() > 1;
+        for chunk in chunks {
+            sender.send(chunk).await.expect("it is open");
+        }
+        // A stream that never was one is only refused.
+        sender.closed().await;
+        if opened {
+            let (rank, reason) = lost(next(&mut arrivals).await);
+            assert!(rank == 0 && reason.contains("checksum"), "{reason}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_has_fewer_frames_than_were_sent_does_not_wait_for_them() {
+    let (receiver, mut arrivals, address) = listen().await;
+    receiver.open(gate());
+    let sender = raw(&address).await;
+    let mut counter = Counter::default();
+    counter.count(&FrameChunk {
+        header: Some(FrameHeader::default()),
+        ..FrameChunk::default()
+    });
+    for chunk in [plan(1).opening(None), counter.idle()] {
+        sender.send(chunk).await.expect("it is open");
+    }
+    let (_, reason) = lost(next(&mut arrivals).await);
+    assert!(reason.contains("0 frames have arrived of 1"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_stream_that_says_nothing_is_broken() {
+    let (receiver, mut arrivals, address) = listen().await;
+    receiver.open(Gate {
+        silence: Duration::from_millis(200),
+        ..gate()
+    });
+    let sender = raw(&address).await;
+    let opening = plan(1).opening(None);
+    sender.send(opening).await.expect("it is open");
+    let (_, reason) = lost(next(&mut arrivals).await);
+    assert!(reason.contains("nothing was heard for 0.2 s"), "{reason}");
+    // Nor does it wait for a view that never comes.
+    let sender = raw(&address).await;
+    let opening = plan(1 << 40).opening(None);
+    sender.send(opening).await.expect("it is open");
+    sender.closed().await;
+}
+
+#[tokio::test]
+async fn a_sender_with_nothing_to_say_says_how_much_it_has_said() {
+    let (chunks, given) = mpsc::channel(8);
+    chunks
+        .try_send(plan(1).opening(None))
+        .expect("there is room");
+    let mut said = std::pin::pin!(alive(given, Duration::from_millis(1)));
+    let opening = said.next().await.expect("it is open");
+    assert!(opening.opening.is_some());
+    let key = FrameKey {
+        view: 1,
+        step: 7,
+        rank: 0,
+        bucket: 0,
+    };
+    for frames in 0..3 {
+        loop {
+            let chunk = said.next().await.expect("it is open");
+            match chunk.idle {
+                Some(idle) => {
+                    assert_eq!(idle.frames, frames);
+                    break;
+                }
+                None => assert!(chunk.header.is_some()),
+            }
+        }
+        for chunk in chunk::cut(key, frame(7, 0, 40)) {
+            chunks.try_send(chunk).expect("there is room");
+        }
+    }
+    drop(chunks);
+    while said.next().await.is_some() {}
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,28 +1,33 @@
 //! Streams from the other members.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use ecq_cluster::{Decision, FrameKey, Rank, ViewNumber};
 use ecq_proto::limits;
 use ecq_proto::v1::exchange_server::{Exchange, ExchangeServer};
 use ecq_proto::v1::{
-    self, FrameChunk, FrameHeader, Opening, Received, SnapshotChunk, SnapshotRequest,
+    self, FrameChunk, FrameHeader, Idle, Opening, Received, SnapshotChunk, SnapshotRequest,
 };
 use ecq_quant::{Decoder, FrameId};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use super::chunk::Assembler;
+use super::chunk::{self, Assembler};
 use super::meter::Meter;
 use super::snapshot::{self, Wanted};
 use crate::connect::describe;
 use crate::driver::Input;
+
+/// How long a stream may wait for a node that has not been in any view: its replica may take a while.
+const UNKNOWN_SILENCE: Duration = Duration::from_secs(120);
 
 /// What a node must know before it can take frames.
 #[derive(Clone, Debug)]
@@ -37,6 +42,8 @@ pub(crate) struct Gate {
     pub(crate) rank: Option<Rank>,
     /// Bound on the size of a frame.
     pub(crate) frame_bytes_max: u64,
+    /// How long a stream may bring nothing.
+    pub(crate) silence: Duration,
 }
 
 /// The server that takes the other members' streams.
@@ -130,14 +137,21 @@ impl Exchange for Service {
         request: Request<Streaming<FrameChunk>>,
     ) -> Result<Response<Received>, Status> {
         let mut chunks = request.into_inner();
-        let opening = chunks.message().await?.and_then(|chunk| chunk.opening);
+        let opening = next(&mut chunks, self.silence()).await?;
         let opening = opening
+            .and_then(|chunk| chunk.opening)
             .ok_or_else(|| Status::invalid_argument("the first chunk carries no opening"))?;
         let mut gate = self.gate.clone();
         // Others may be in the next view before this node is.
         let in_view =
             |gate: &Option<Gate>| gate.as_ref().is_some_and(|gate| gate.view >= opening.view);
-        let gate = gate.wait_for(in_view).await;
+        // It has time to get there; but what is said of the view may be wrong.
+        let patience = self.silence();
+        let gate = timeout(patience, gate.wait_for(in_view)).await;
+        let gate = gate.map_err(|_elapsed| {
+            let view = opening.view;
+            Status::deadline_exceeded(format!("this node does not come to view {view}"))
+        })?;
         let Some(gate) = gate.ok().and_then(|gate| gate.clone()) else {
             return Err(Status::unavailable("the node is ending"));
         };
@@ -190,6 +204,12 @@ impl Exchange for Service {
 }
 
 impl Service {
+    /// How long a stream may bring nothing, as far as that is known already.
+    fn silence(&self) -> Duration {
+        let gate = self.gate.borrow();
+        gate.as_ref().map_or(UNKNOWN_SILENCE, |gate| gate.silence)
+    }
+
     /// Passes frames and decisions on until the stream ends.
     async fn take(
         &self,
@@ -198,7 +218,12 @@ impl Service {
         chunks: &mut Streaming<FrameChunk>,
     ) -> Result<(), Status> {
         let mut assembler = Assembler::new(gate.frame_bytes_max);
-        while let Some(mut chunk) = chunks.message().await? {
+        while let Some(mut chunk) = next(chunks, gate.silence).await? {
+            if let Some(Idle { frames }) = chunk.idle {
+                let complete = assembler.compare(frames);
+                complete.map_err(|error| Status::data_loss(error.to_string()))?;
+                continue;
+            }
             if let Some(v1::Decision { step, ranks }) = chunk.decision.take() {
                 let ascending = ranks.is_sorted_by(|a, b| a < b);
                 if !ascending || ranks.last().is_none_or(|last| *last >= gate.members) {
@@ -234,6 +259,22 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// The next message, undamaged but for its data. A sender that has nothing to say says so: after a longer
+/// silence the stream is broken, whatever it looks like.
+async fn next(
+    chunks: &mut Streaming<FrameChunk>,
+    silence: Duration,
+) -> Result<Option<FrameChunk>, Status> {
+    let chunk = timeout(silence, chunks.message()).await;
+    let chunk = chunk.map_err(|_elapsed| {
+        let seconds = silence.as_secs_f64();
+        Status::deadline_exceeded(format!("nothing was heard for {seconds:.1} s"))
+    })??;
+    let verified = chunk.as_ref().map_or(Ok(()), chunk::verify);
+    verified.map_err(|error| Status::data_loss(error.to_string()))?;
+    Ok(chunk)
 }
 
 /// A receiver's answer to the stream of a view that it has left behind.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ecq_cluster::{Decision, FrameKey, Member, Rank, Step, ViewNumber};
+use ecq_proto::limits;
 use ecq_proto::v1::exchange_client::ExchangeClient;
 use ecq_proto::v1::{FrameChunk, Opening};
 use hyper_util::rt::TokioIo;
@@ -12,9 +13,10 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::{Channel, Uri};
 
-use super::chunk;
+use super::chunk::{self, Counter};
 use super::incoming::VIEW_IS_OVER;
 use super::meter::Meter;
 use crate::connect::{self, causes, describe};
@@ -129,17 +131,17 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    fn opening(&self, first: Option<Step>) -> FrameChunk {
+    pub(super) fn opening(&self, first: Option<Step>) -> FrameChunk {
         let opening = Opening {
             run: self.run.clone(),
             view: self.view,
             rank: self.rank,
             first,
         };
-        FrameChunk {
+        chunk::sealed(FrameChunk {
             opening: Some(opening),
             ..FrameChunk::default()
-        }
+        })
     }
 }
 
@@ -233,10 +235,26 @@ pub(crate) async fn supply(
     }
 }
 
+/// The chunks, and a sign of life whenever there have been none for so long.
+pub(super) fn alive(
+    chunks: mpsc::Receiver<FrameChunk>,
+    interval: Duration,
+) -> impl Stream<Item = FrameChunk> {
+    let mut counter = Counter::default();
+    let idle = tokio::time::interval(interval);
+    let chunks = ReceiverStream::new(chunks).timeout_repeating(idle);
+    chunks.map(move |chunk| match chunk {
+        Ok(chunk) => {
+            counter.count(&chunk);
+            chunk
+        }
+        Err(_elapsed) => counter.idle(),
+    })
+}
+
 async fn contribute(channel: Channel, chunks: mpsc::Receiver<FrameChunk>) -> Result<(), String> {
-    let answer = ExchangeClient::new(channel)
-        .contribute(ReceiverStream::new(chunks))
-        .await;
+    let chunks = alive(chunks, limits::IDLE_INTERVAL);
+    let answer = ExchangeClient::new(channel).contribute(chunks).await;
     answer.map(drop).map_err(|status| describe(&status))
 }
 
