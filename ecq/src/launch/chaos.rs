@@ -16,6 +16,8 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 const AWAY: Duration = Duration::from_millis(500);
 /// How long a node has to come back before it can be struck again.
 const RECOVERY: Duration = Duration::from_secs(3);
+/// How long after that it is counted on to be a member, on a busy machine too.
+const SEASON: Duration = Duration::from_secs(12);
 
 /// How often faults strike: the chance of each, a node and second.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -111,8 +113,8 @@ pub(super) struct Chaos {
     spec: ChaosSpec,
     random: ChaCha8Rng,
     lease: Duration,
-    /// Nodes that have been struck, and until when they are left alone.
-    down: BTreeMap<Rank, Instant>,
+    /// Nodes that have been struck, and until when they are left alone, the last time.
+    struck: BTreeMap<Rank, Instant>,
     frozen: Vec<(Instant, Pid)>,
     away: Vec<(Instant, Struck)>,
     /// Until when the coordinator is left alone, which has been struck.
@@ -126,7 +128,7 @@ impl Chaos {
             spec,
             random: ChaCha8Rng::seed_from_u64(spec.seed),
             lease,
-            down: BTreeMap::new(),
+            struck: BTreeMap::new(),
             frozen: Vec::new(),
             away: Vec::new(),
             coordinator: None,
@@ -135,7 +137,7 @@ impl Chaos {
     }
 
     /// Thaws whose time has come, strikes among the `nodes`, and says which to start again. At least one
-    /// node is always left alone: with the last one the run would end.
+    /// member is always left alone: with the last one the run would end.
     pub(super) fn strike(
         &mut self,
         now: Instant,
@@ -145,13 +147,13 @@ impl Chaos {
         for (_, pid) in self.frozen.extract_if(.., |(until, _)| *until <= now) {
             let _gone_meanwhile = kill_process(pid, Signal::CONT);
         }
-        self.down.retain(|_, until| *until > now);
         for (rank, pid) in nodes {
             let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) else {
                 continue;
             };
-            let standing = nodes.keys().filter(|rank| !self.down.contains_key(rank));
-            if standing.count() < 2 || self.down.contains_key(rank) {
+            let mut others = nodes.keys().filter(|other| *other != rank);
+            let member_left = others.any(|other| self.stands(*other, now, SEASON));
+            if !member_left || !self.stands(*rank, now, Duration::ZERO) {
                 continue;
             }
             if let Some(fault) = self.draw() {
@@ -161,6 +163,12 @@ impl Chaos {
         self.strike_coordinator(now, coordinator);
         let back = self.away.extract_if(.., |(until, _)| *until <= now);
         back.map(|(_, who)| who).collect()
+    }
+
+    /// Whether a node has not been struck, or has been left alone again for so long.
+    fn stands(&self, rank: Rank, now: Instant, time: Duration) -> bool {
+        let until = self.struck.get(&rank);
+        until.is_none_or(|until| *until + time <= now)
     }
 
     fn strike_coordinator(&mut self, now: Instant, process: Option<u32>) {
@@ -197,13 +205,13 @@ impl Chaos {
             }
         }
         tracing::info!("chaos: {fault:?} node {rank} (so far {})", self.tally);
-        self.down.insert(rank, now + time + self.lease + RECOVERY);
+        self.struck.insert(rank, now + time + self.lease + RECOVERY);
     }
 
     /// Whether somebody who has ended was struck, and is to be started again in a while.
     pub(super) fn has_struck(&mut self, now: Instant, who: Struck) -> bool {
         let struck = match who {
-            Struck::Node(rank) => self.down.contains_key(&rank),
+            Struck::Node(rank) => !self.stands(rank, now, Duration::ZERO),
             Struck::Coordinator => self.coordinator.is_some(),
         };
         if struck {
@@ -265,6 +273,26 @@ mod tests {
             let error = text.parse::<ChaosSpec>().expect_err(text).to_string();
             assert!(error.contains(part), "{error}");
         }
+    }
+
+    #[test]
+    fn who_was_struck_is_no_member_for_a_while() {
+        let spec = "kill=1,seed=3".parse().expect("it is one");
+        let mut chaos = Chaos::new(spec, Duration::from_secs(1));
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        chaos.struck = BTreeMap::from([(0, at(10)), (1, at(20))]);
+        assert!(
+            !chaos.stands(0, at(9), Duration::ZERO),
+            "it has been struck"
+        );
+        assert!(chaos.stands(0, at(10), Duration::ZERO));
+        assert!(
+            !chaos.stands(0, at(20), SEASON),
+            "it may not be a member yet"
+        );
+        assert!(chaos.stands(0, at(22), SEASON));
+        assert!(chaos.stands(2, start, SEASON), "it never was");
     }
 
     #[test]
