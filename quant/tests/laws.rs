@@ -169,6 +169,84 @@ proptest! {
 
 /// A gradient with a mean as large as its noise, as biases and late layers have: what a codec keeps back
 /// must end somewhere.
+/// Streams that are long enough for all of the coder's states, and in which nearly all is the same: what
+/// is rare is not lost, on any path.
+#[test]
+fn what_is_rare_in_a_long_stream_is_not_lost() {
+    const COUNT: usize = 100_000;
+    let rare = |i: usize| (0..4).any(|k| i == 448 * 20 * (k + 1) + 6 * 64 + 5 + k);
+    let gradients: [Vec<f32>; 3] = [
+        (0..COUNT)
+            .map(|i| if rare(i) { 1.0 } else { -1.0 })
+            .collect(),
+        (0..COUNT)
+            .map(|i| if rare(i) { 1.0 } else { 0.0 })
+            .collect(),
+        gaussian(5, COUNT).iter().map(|x| x.powi(9)).collect(),
+    ];
+    let layout = Layout::new([COUNT]);
+    let more = ["threshold:coding=rans", "topk:fraction=0.00003,coding=rans"];
+    for codec in codecs()
+        .into_iter()
+        .chain(more)
+        .filter(|codec| !codec.contains("bits"))
+    {
+        for gradient in &gradients {
+            let run = |simd: Simd| {
+                let mut encoder = Encoder::new(&spec(codec), &layout, SEED).with_simd(simd);
+                let (mut frame, mut sum) = (Vec::new(), vec![0.0; COUNT]);
+                encoder.encode(id(0, 0), 1, 0..COUNT, gradient, &mut frame);
+                let mut decoder = Decoder::new(&spec(codec), &layout, SEED).with_simd(simd);
+                let done = decoder.accumulate(&frame, id(0, 0), 0..COUNT, 1.0, &mut sum);
+                assert_eq!(done, Ok(()), "{codec} on {simd}");
+                (frame, sum, encoder.residual().to_vec())
+            };
+            let (frame, sum, residual) = run(Simd::PORTABLE);
+            for simd in Simd::available() {
+                assert!(run(*simd).0 == frame, "{codec} on {simd}");
+            }
+            let largest = gradient.iter().fold(0.0_f32, |most, g| most.max(g.abs()));
+            for ((g, q), h) in gradient.iter().zip(&sum).zip(&residual) {
+                assert!((g - q - h).abs() <= 1e-5 * largest, "{codec}: {g} {q} {h}");
+            }
+        }
+    }
+}
+
+/// Values on the border between the highest level and the escape: each escape has its number.
+#[test]
+fn dead_zones_escape_as_often_as_they_say() {
+    for (step, levels) in [(1.0_f64, 3.0_f64), (0.7, 3.0), (0.3, 5.0), (2.0, 1.0)] {
+        let codec = format!("deadzone:step={step},levels={levels},bucket=64");
+        // The largest of 64 with so much of the energy that it is (levels + ½) steps.
+        let border = (levels + 0.5).powi(2) * step.powi(2) / 64.0;
+        let share = (border / (1.0 - border)).sqrt();
+        let mut gradient = Vec::new();
+        for group in 0..500_u64 {
+            let mut values = gaussian(group, 64);
+            let rest = values[1..]
+                .iter()
+                .map(|v| f64::from(*v).powi(2))
+                .sum::<f64>();
+            let largest = (share * rest.sqrt()) as f32;
+            let ulps = group as u32 % 9;
+            values[0] = f32::from_bits((largest.to_bits() + ulps).saturating_sub(4));
+            gradient.extend(values);
+        }
+        let frame = encode(
+            &mut Encoder::new(&spec(&codec), &Layout::new([gradient.len()]), SEED),
+            0,
+            &gradient,
+        );
+        let found = decode(&spec(&codec), 0, &frame.0, gradient.len());
+        let escaped = gradient.chunks(64).zip(found.chunks(64));
+        let far = escaped.filter(|(g, q)| (g[0] - q[0]).abs() > g[0].abs());
+        assert_eq!(far.count(), 0, "{codec}");
+    }
+    let tie = [&[3.5_f32][..], &[0.5; 15]].concat();
+    assert!(gradients::round_trip("deadzone:step=1", &tie)[0] > 3.0);
+}
+
 #[test]
 fn residuals_stay_bounded_where_gradients_have_a_mean() {
     let layout = Layout::of_shapes([vec![16, 16]]);

@@ -62,7 +62,8 @@ impl DeadZone {
             return Some([0.0, 0.0]);
         }
         let gain = step * (products / squares) as f32;
-        if self.escape && group.largest > (f32::from(self.levels) + 0.5) * step {
+        let (highest, _) = round((group.largest * (1.0 / step)).min(LEVEL_MAX));
+        if self.escape && highest > i32::from(self.levels) {
             self.send_escapes(step, gain, group);
         }
         Some([gain, 0.0])

@@ -144,7 +144,12 @@ impl<const SMALL: bool> Entries<SMALL> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
     fn planes(&self, bytes: __m512i) -> [__m512i; 3] {
         if SMALL {
-            return [0, 1, 2].map(|plane| _mm512_permutexvar_epi8(bytes, self.0[plane][0]));
+            // What is not below 64 has no slot.
+            let above = _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(64));
+            return [0, 1, 2].map(|plane| {
+                let known = _mm512_permutexvar_epi8(bytes, self.0[plane][0]);
+                _mm512_mask_permutexvar_epi8(known, above, _mm512_set1_epi8(63), self.0[plane][3])
+            });
         }
         let upper = _mm512_movepi8_mask(bytes);
         [0, 1, 2].map(|plane| {
