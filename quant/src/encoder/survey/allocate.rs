@@ -11,7 +11,9 @@
 //! Tensors with the same choice share a stream, and each stream has its price. So the candidates are also
 //! thinned out, which makes more tensors agree.
 
+use super::bill::Bill;
 use super::curve::{Candidates, Point};
+use super::hull::Hull;
 
 /// Tensors that have one choice: one, or all that are too small to matter.
 #[derive(Clone, Debug)]
@@ -91,7 +93,9 @@ impl Allocator {
         largest.truncate(LARGEST);
         for sixteenths in GRIDS {
             let grid = self.candidates.every(sixteenths);
-            let mut found = self.by_slope(&grid, None, bits);
+            let hulls = self.classes.iter().map(|class| Hull::of(class, &grid));
+            let hulls: Vec<Hull> = hulls.collect();
+            let mut found = self.by_slope(&hulls, None, bits);
             self.fill(&grid, &mut found, bits);
             let mut error = self.cost(|class| found[class]).error;
             for class in &largest {
@@ -100,7 +104,7 @@ impl Allocator {
                     if near == at {
                         continue;
                     }
-                    let mut other = self.by_slope(&grid, Some((*class, grid[near])), bits);
+                    let mut other = self.by_slope(&hulls, Some((*class, grid[near])), bits);
                     self.fill(&grid, &mut other, bits);
                     let cost = self.cost(|class| other[class]);
                     if cost.bits <= bits && cost.error < error {
@@ -117,20 +121,13 @@ impl Allocator {
     }
 
     /// With one λ for all classes, but for one that is fixed.
-    fn by_slope(&self, grid: &[u8], fixed: Option<(usize, u8)>, bits: f64) -> Vec<u8> {
+    fn by_slope(&self, hulls: &[Hull], fixed: Option<(usize, u8)>, bits: f64) -> Vec<u8> {
         let choose = |lambda: f64| -> Vec<u8> {
-            let one = |(i, class): (usize, &Class)| match fixed {
+            let one = |(i, hull): (usize, &Hull)| match fixed {
                 Some((fixed, index)) if fixed == i => index,
-                _ => {
-                    let price = |index: &u8| {
-                        let point = class.curve[usize::from(*index)];
-                        point.error + lambda * (point.bits + point.extra)
-                    };
-                    let least = grid.iter().min_by(|a, b| price(a).total_cmp(&price(b)));
-                    least.copied().unwrap_or(0)
-                }
+                _ => hull.at(lambda),
             };
-            self.classes.iter().enumerate().map(one).collect()
+            hulls.iter().enumerate().map(one).collect()
         };
         // From where a bit is worth all errors to where it is worth next to nothing.
         let errors = self.classes.iter().map(|class| class.curve[0].error);
@@ -151,26 +148,27 @@ impl Allocator {
 
     /// Spends what is left on one class at a time, where a bit takes off most.
     fn fill(&self, grid: &[u8], chosen: &mut [u8], bits: f64) {
-        let mut cost = self.cost(|class| chosen[class]);
+        let mut bill = Bill::new(self, chosen);
         for _ in 0..FILLS {
-            let mut best: Option<(f64, usize, u8, Point)> = None;
-            for class in 0..chosen.len() {
-                let next = grid.partition_point(|index| *index <= chosen[class]);
+            let cost = bill.total();
+            let mut best: Option<(f64, usize, u8)> = None;
+            for (class, index) in chosen.iter().enumerate() {
+                let next = grid.partition_point(|other| other <= index);
                 let Some(finer) = grid.get(next) else {
                     continue;
                 };
-                let other = self.cost(|i| if i == class { *finer } else { chosen[i] });
+                let other = bill.with(class, *index, *finer);
                 let gain = (cost.error - other.error) / (other.bits - cost.bits).max(1.0);
                 let affordable = other.bits <= bits && gain > 0.0;
                 if affordable && best.is_none_or(|(most, ..)| gain > most) {
-                    best = Some((gain, class, *finer, other));
+                    best = Some((gain, class, *finer));
                 }
             }
-            let Some((_, class, finer, other)) = best else {
+            let Some((_, class, finer)) = best else {
                 return;
             };
+            bill.change(class, chosen[class], finer);
             chosen[class] = finer;
-            cost = other;
         }
     }
 }
@@ -189,11 +187,11 @@ pub(super) fn stream(symbols: u32, entropy: f64, elements: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Classes of Gaussian-like curves: each level more costs less and gains less.
-    fn allocator(scales: &[(u64, f64)]) -> Allocator {
+    pub(in super::super) fn allocator(scales: &[(u64, f64)]) -> Allocator {
         let class = |&(elements, scale): &(u64, f64)| Class {
             elements,
             curve: (1..=127)

@@ -2,8 +2,10 @@
 //! or those that a bit budget allows each tensor.
 
 mod allocate;
+mod bill;
 mod curve;
 mod fit;
+mod hull;
 
 use super::bucket::Plan;
 use crate::norm::{Scale, sum_of_squares};
