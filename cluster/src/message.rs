@@ -69,6 +69,8 @@ pub struct Kept {
     pub step: Step,
     /// Whose residual it holds.
     pub rank: Rank,
+    /// The view that made the step before it: if another has made that step since, it counts no more.
+    pub view: ViewNumber,
     /// Digest of its replica.
     pub digest: Digest,
 }

@@ -51,8 +51,13 @@ fn hello() -> impl Strategy<Value = Hello> {
 }
 
 fn kept() -> impl Strategy<Value = Vec<Kept>> {
-    let one = (number(), small(), digest());
-    let one = one.prop_map(|(step, rank, digest)| Kept { step, rank, digest });
+    let one = (number(), small(), number(), digest());
+    let one = one.prop_map(|(step, rank, view, digest)| Kept {
+        step,
+        rank,
+        view,
+        digest,
+    });
     proptest::collection::vec(one, 0..3)
 }
 

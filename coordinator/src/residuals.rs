@@ -68,11 +68,7 @@ impl Residuals {
             Legacy::Kept { node, by } => (node, Fate::Kept(by)),
         });
         let known: Vec<(NodeId, Fate)> = known.collect();
-        let flushed = |node| {
-            let of_node =
-                |(of, fate): &(NodeId, Fate)| *of == node && matches!(fate, Fate::Flushed(_));
-            known.iter().any(of_node)
-        };
+        let accounted = |node| known.iter().any(|(of, _)| *of == node);
         // A flush may turn out to be void before anybody could go on from there.
         let void = self
             .notes
@@ -82,7 +78,7 @@ impl Residuals {
         let gone: BTreeSet<NodeId> = gone.chain(void.map(|note| note.node)).collect();
         let lost = gone
             .into_iter()
-            .filter(|node| !flushed(*node) && !members.contains(node));
+            .filter(|node| !accounted(*node) && !members.contains(node));
         let lost: Vec<(NodeId, Fate)> = lost
             .map(|node| {
                 (
@@ -191,6 +187,22 @@ mod tests {
         residuals.install(&view(2, 7, &[2, 3]), &[Legacy::Flushed { node, step }]);
         let notes = residuals.install(&view(3, 6, &[3]), &[]);
         assert_eq!(fates(notes)[0], (1, Fate::Lost(0.5)));
+    }
+
+    /// A run that goes on from checkpoints, whose members are other nodes.
+    #[test]
+    fn what_is_taken_up_again_is_not_lost() {
+        let mut residuals = Residuals::default();
+        residuals.install(&view(1, 0, &[1, 2, 3]), &[]);
+        residuals.report(1, 0.5);
+        residuals.install(&view(2, 7, &[2, 3]), &[]);
+        assert_eq!(residuals.loss().residuals, 1);
+        let kept = |node, by| Legacy::Kept { node, by };
+        let all = [kept(1, 4), kept(2, 5), kept(3, 6)];
+        let notes = residuals.install(&view(3, 5, &[4, 5, 6]), &all);
+        let expected = [(1, Fate::Kept(4)), (2, Fate::Kept(5)), (3, Fate::Kept(6))];
+        assert_eq!(fates(notes), expected);
+        assert_eq!(residuals.loss(), Loss::default());
     }
 
     #[test]

@@ -209,6 +209,7 @@ impl From<Kept> for v1::Kept {
         Self {
             step: kept.step,
             rank: kept.rank,
+            view: kept.view,
             digest: kept.digest.0.to_vec(),
         }
     }
@@ -221,6 +222,7 @@ impl TryFrom<v1::Kept> for Kept {
         Ok(Self {
             step: kept.step,
             rank: kept.rank,
+            view: kept.view,
             digest: digest(&kept.digest)?,
         })
     }

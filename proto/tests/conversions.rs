@@ -47,6 +47,7 @@ fn words_of_nodes_survive_the_wire() {
         NodeWords::Protocol(ToCoordinator::Prepared {
             fingerprint,
             kept: vec![Kept {
+                view: 5,
                 step: 8,
                 rank: 1,
                 digest: B,

@@ -190,6 +190,12 @@ impl History {
         })
     }
 
+    /// The view that made the step before `step`, as far as that stands.
+    pub(crate) fn maker_before(&self, step: Step) -> Option<&View> {
+        let mut views = self.0.values().rev();
+        views.find(|view| view.first_step < step)
+    }
+
     /// The first step to which contributions of `node` do not count, which was a member of an earlier view.
     pub(crate) fn left_out(&self, node: NodeId) -> Option<Step> {
         let mut later = Vec::new();

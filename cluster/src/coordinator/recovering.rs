@@ -6,7 +6,7 @@
 //! within the lease is lost.
 //!
 //! If no member is left, the run goes on from checkpoints as soon as there are as many nodes as it began
-//! with: at the latest step for which most of them have one.
+//! with: at the latest step for which those of all members are there.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::seats::Seats;
 use super::{Command, Coordinator, Phase};
 use crate::config::RunConfig;
 use crate::id::{Digest, Millis, NodeId, Rank, Step, ViewNumber};
-use crate::message::{Failure, Fingerprint, ToNode};
+use crate::message::{Failure, Fingerprint, Legacy, ToNode};
 use crate::view::View;
 
 impl Coordinator {
@@ -119,40 +119,80 @@ impl Coordinator {
         let kept = self.kept(&nodes);
         let per_step = |members| self.config.samples_per_step(members);
         let first_step = kept.as_ref().map_or(0, |(step, _)| *step);
-        let ranks = kept.map_or_else(|| (0..).take(nodes.len()).collect(), |(_, ranks)| ranks);
-        let members = ranks.iter().filter_map(|rank| nodes.get(*rank as usize));
+        let members = match &kept {
+            Some((_, holders)) => holders.iter().map(|(_, node)| *node).collect(),
+            None => nodes,
+        };
+        let members = members.into_iter();
         let view = View {
             number: self.history.last().saturating_add(1),
             first_step,
             consumed: self.history.consumed(first_step, per_step),
-            members: members
-                .filter_map(|node| self.seats.member(*node))
-                .collect(),
+            members: members.filter_map(|node| self.seats.member(node)).collect(),
         };
-        if first_step > 0 {
-            let members = view.members.iter().zip(ranks);
-            self.restores = members.map(|(member, rank)| (member.node, rank)).collect();
+        for (rank, by) in kept.into_iter().flat_map(|(_, holders)| holders) {
+            self.restores.insert(by, rank);
+            let maker = self.history.maker_before(first_step);
+            let member = maker.and_then(|maker| maker.members.get(rank as usize));
+            let kept = member.map(|member| Legacy::Kept {
+                node: member.node,
+                by,
+            });
+            out.extend(kept.map(Command::Bequeath));
         }
         let change = Change::at(&view, first_step);
         self.store(view, change, out);
     }
 
-    /// The step of the checkpoints to go on from, and the ranks that have one: those that most nodes
-    /// have with the same digest, and of these the latest. Nothing if there are none.
-    fn kept(&self, nodes: &[NodeId]) -> Option<(Step, Vec<Rank>)> {
-        let mut found: BTreeMap<(Step, Digest), Vec<Rank>> = BTreeMap::new();
-        for (rank, node) in (0..).zip(nodes) {
+    /// The step of the checkpoints to go on from, and which node takes up which rank's. The latest of which
+    /// every member's is there, or else that of which most are. What views have made that no longer
+    /// stand does not count. Nothing if there are none.
+    fn kept(&self, nodes: &[NodeId]) -> Option<(Step, Vec<(Rank, NodeId)>)> {
+        let mut found: BTreeMap<(Step, Digest), BTreeMap<Rank, Vec<NodeId>>> = BTreeMap::new();
+        for node in nodes {
             let seat = self.seats.get(*node);
-            let kept = seat.into_iter().flat_map(|seat| &seat.kept);
-            for kept in kept.filter(|kept| kept.rank == rank) {
-                let ranks = found.entry((kept.step, kept.digest)).or_default();
-                if ranks.last() != Some(&rank) {
-                    ranks.push(rank);
+            for kept in seat.into_iter().flat_map(|seat| &seat.kept) {
+                let maker = self.history.maker_before(kept.step);
+                let stands = |maker: &&View| maker.number == kept.view;
+                if maker.filter(stands).is_some_and(|it| kept.rank < it.size()) {
+                    let ranks = found.entry((kept.step, kept.digest)).or_default();
+                    ranks.entry(kept.rank).or_default().push(*node);
                 }
             }
         }
-        let most = |((step, _), ranks): &((Step, Digest), Vec<Rank>)| (ranks.len(), *step);
-        let best = found.into_iter().max_by_key(most);
-        best.map(|((step, _), ranks)| (step, ranks))
+        let choices = found.into_iter().map(|((step, _), ranks)| {
+            let holders = self.holders(ranks);
+            let size = self.history.maker_before(step).map_or(0, View::size);
+            let missing = size as usize - holders.len();
+            // Those of which something is missing come after all that are whole.
+            ((std::cmp::Reverse(missing), step), (step, holders))
+        });
+        let best = choices.max_by_key(|(order, _)| *order);
+        best.map(|(_, choice)| choice)
+    }
+
+    /// Gives each rank's checkpoint to a node that has it: to the one that asked for the rank, or to any
+    /// that has no other yet, first where there is least choice.
+    fn holders(&self, ranks: BTreeMap<Rank, Vec<NodeId>>) -> Vec<(Rank, NodeId)> {
+        let asked = |rank: Rank, node: &NodeId| {
+            let seat = self.seats.get(*node);
+            seat.is_some_and(|seat| seat.rank == Some(rank))
+        };
+        let mut order: Vec<(Rank, Vec<NodeId>)> = ranks.into_iter().collect();
+        order.sort_by_key(|(rank, nodes)| {
+            (!nodes.iter().any(|node| asked(*rank, node)), nodes.len())
+        });
+        let mut taken: BTreeMap<NodeId, Rank> = BTreeMap::new();
+        for (rank, nodes) in order {
+            let free = |node: &&NodeId| !taken.contains_key(node);
+            let mut own = nodes.iter().filter(free);
+            let own = own.find(|node| asked(rank, node));
+            if let Some(node) = own.or_else(|| nodes.iter().find(free)) {
+                taken.insert(*node, rank);
+            }
+        }
+        let mut holders: Vec<_> = taken.into_iter().map(|(node, rank)| (rank, node)).collect();
+        holders.sort_unstable();
+        holders
     }
 }

@@ -1,6 +1,7 @@
 //! A coordinator that begins in the middle of a run.
 
 use super::*;
+use crate::message::Legacy;
 use crate::view::Member;
 
 fn bench(checkpoint_every: Option<Step>, views: &[View]) -> Bench {
@@ -103,6 +104,7 @@ fn new_nodes_go_on_from_the_checkpoint_that_most_have() {
     let kept = |step, rank, byte| Kept {
         step,
         rank,
+        view: 1,
         digest: Digest([byte; 32]),
     };
     // Node 11 was rank 1, and has a later checkpoint that node 10 lacks.
@@ -160,6 +162,101 @@ fn new_nodes_go_on_from_the_checkpoint_that_most_have() {
         };
         assert_eq!(restores, expected);
     }
+}
+
+/// What comes of these nodes' checkpoints: the first step, and who takes up which rank's.
+fn recovered(
+    views: &[View],
+    nodes: u32,
+    kept: &[(NodeId, &[Kept])],
+) -> (Step, Vec<(NodeId, Option<Rank>)>, Vec<Command>) {
+    let config = RunConfig {
+        checkpoint_every: Some(5),
+        ..config(nodes)
+    };
+    let standard = Some(fingerprint(1, 2));
+    let version = VERSION.into();
+    let views = views.iter().cloned();
+    let machine = Coordinator::resume(&config, "the text".into(), version, views, standard);
+    let mut bench = Bench { machine, now: 0 };
+    let mut said = Vec::new();
+    for (node, kept) in kept {
+        bench.says(*node, hello(None));
+        said = bench.says(
+            *node,
+            ToCoordinator::Prepared {
+                fingerprint: fingerprint(1, 2),
+                kept: kept.to_vec(),
+            },
+        );
+    }
+    let stored = said.iter().find_map(|command| match command {
+        Command::Persist(view) => Some(view.clone()),
+        _ => None,
+    });
+    let stored = stored.expect("a view");
+    let installed = bench.handle(Event::Persisted(stored.number));
+    let restores = installed.iter().filter_map(|command| match command {
+        Command::Send {
+            to,
+            message: ToNode::Install(it),
+        } => Some((*to, it.restore)),
+        _ => None,
+    });
+    (stored.first_step, restores.collect(), said)
+}
+
+fn kept(step: Step, view: ViewNumber, rank: Rank) -> Kept {
+    Kept {
+        step,
+        rank,
+        view,
+        digest: Digest([step as u8; 32]),
+    }
+}
+
+/// Rank 1 of three was lost after step 7, and comes back first: it takes nothing from those who went on.
+#[test]
+fn the_latest_checkpoint_of_all_members_counts_whoever_comes_first() {
+    let mut first = view(1, 0);
+    first.members.push(Member {
+        node: 3,
+        address: "host-3:1".into(),
+    });
+    let mut second = view(2, 7);
+    second.members = vec![first.members[0].clone(), first.members[2].clone()];
+    let lost = [kept(5, 1, 1)];
+    let (a, c) = (
+        [kept(5, 1, 0), kept(30, 2, 0)],
+        [kept(5, 1, 2), kept(30, 2, 1)],
+    );
+    let nodes: [(NodeId, &[Kept]); 3] = [(20, &lost), (21, &c), (22, &a)];
+    let (step, restores, said) = recovered(&[first, second], 3, &nodes);
+    assert_eq!((step, restores), (30, vec![(22, Some(0)), (21, Some(1))]));
+    for (node, by) in [(1, 22), (3, 21)] {
+        let legacy = Command::Bequeath(Legacy::Kept { node, by });
+        assert!(said.contains(&legacy), "{said:?}");
+    }
+}
+
+/// View 2 made steps to 30 and more; then the run went on from step 7, and view 3 made 7 to 11.
+#[test]
+fn what_no_longer_stands_is_not_gone_on_from() {
+    let views = [view(1, 0), view(2, 7), view(3, 7)];
+    let a = [kept(5, 1, 0), kept(30, 2, 0), kept(10, 3, 0)];
+    let b = [kept(5, 1, 1), kept(30, 2, 1), kept(10, 3, 1)];
+    let nodes: [(NodeId, &[Kept]); 2] = [(20, &a), (21, &b)];
+    let (step, restores, _) = recovered(&views, 2, &nodes);
+    assert_eq!((step, restores), (10, vec![(20, Some(0)), (21, Some(1))]));
+}
+
+/// All nodes have all checkpoints, in one directory.
+#[test]
+fn each_rank_of_a_shared_directory_is_taken_up_once() {
+    let all = [kept(10, 1, 0), kept(10, 1, 1)];
+    let nodes: [(NodeId, &[Kept]); 2] = [(20, &all), (21, &all)];
+    let (step, restores, _) = recovered(&[view(1, 0)], 2, &nodes);
+    assert_eq!((step, restores), (10, vec![(20, Some(0)), (21, Some(1))]));
 }
 
 #[test]

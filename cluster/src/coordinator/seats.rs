@@ -131,16 +131,11 @@ impl Seats {
         }
     }
 
-    /// Notes that a node is ready. It wants the rank of the last checkpoint that it has kept.
+    /// Notes that a node is ready.
     pub(crate) fn prepared(&mut self, node: NodeId, found: Fingerprint, kept: Vec<Kept>) {
-        let last = kept.iter().max_by_key(|kept| kept.step);
-        let wanted = last
-            .map(|kept| kept.rank)
-            .filter(|rank| self.objection(*rank).is_none());
         if let Some(seat) = self.get_mut(node) {
             seat.fingerprint = Some(found);
             seat.kept = kept;
-            seat.rank = seat.rank.or(wanted);
         }
     }
 

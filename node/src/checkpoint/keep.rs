@@ -1,20 +1,18 @@
 //! Keeping checkpoints, and knowing which there are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use ecq_cluster::{Digest, Kept, Rank, RunConfig, Step};
+use ecq_cluster::{Digest, Kept, Rank, RunConfig, Step, ViewNumber};
 use ecq_quant::{Encoder, Values};
+use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
 use super::{CheckpointError, DEFAULT_DIR, MODEL, STATE};
 use crate::deliver;
 use crate::rules::Rules;
-
-/// A header beyond this is none of ours.
-const HEADER_BYTES_MAX: u64 = 64 << 20;
 
 /// The checkpoints of a node.
 #[derive(Debug)]
@@ -50,13 +48,19 @@ impl Checkpoints {
         }
         let mut kept = Vec::new();
         for (step, rank, path) in found {
-            // One that cannot be read is as good as none.
-            let facts = facts(&path.join(STATE)).inspect_err(|error| tracing::warn!("{error}"));
+            // One that is damaged is as good as none.
+            let facts = facts(&path).inspect_err(|error| tracing::warn!("{error}; it is left out"));
             let ours = facts
                 .ok()
                 .filter(|facts| facts.get("config") == Some(&self.config));
-            let digest = ours.and_then(|facts| facts.get("replica_digest")?.parse().ok());
-            kept.extend(digest.map(|digest| Kept { step, rank, digest }));
+            kept.extend(ours.and_then(|facts| {
+                Some(Kept {
+                    step,
+                    rank,
+                    view: facts.get("view")?.parse().ok()?,
+                    digest: facts.get("replica_digest")?.parse().ok()?,
+                })
+            }));
         }
         Ok(kept)
     }
@@ -90,12 +94,12 @@ impl Checkpoints {
         steps.is_multiple_of(self.every)
     }
 
-    /// Keeps a checkpoint of a member to which the steps before `step` are applied; whole and durable, or
-    /// not at all. Of its earlier ones the last stay.
+    /// Keeps a checkpoint of the member of a view to which the steps before `step` are applied; whole and
+    /// durable, or not at all. Of its earlier ones the last stay.
     pub(crate) fn keep(
         &self,
         step: Step,
-        rank: Rank,
+        (view, rank): (ViewNumber, Rank),
         rules: &Rules,
         encoder: &Encoder,
     ) -> Result<(), CheckpointError> {
@@ -103,7 +107,6 @@ impl Checkpoints {
         let mut partial = path.clone().into_os_string();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
-        let digest = rules.replica.digest();
         let malformed = |reason| CheckpointError::Malformed {
             path: path.clone(),
             reason,
@@ -111,9 +114,15 @@ impl Checkpoints {
         let model = rules
             .pack(step)
             .map_err(|failure| malformed(failure.to_string()))?;
-        let state = self
-            .state(step, rank, digest, rules, encoder)
-            .map_err(malformed)?;
+        let facts = BTreeMap::from([
+            ("config", self.config.clone()),
+            ("step", step.to_string()),
+            ("view", view.to_string()),
+            ("rank", rank.to_string()),
+            ("replica_digest", rules.replica.digest().to_string()),
+            ("model_digest", digest_of_file(&model).to_string()),
+        ]);
+        let state = state(facts, rules, encoder).map_err(malformed)?;
         let write = || -> io::Result<()> {
             remove(&partial)?;
             fs::create_dir_all(&partial)?;
@@ -146,43 +155,37 @@ impl Checkpoints {
         }
         Ok(())
     }
+}
 
-    fn state(
-        &self,
-        step: Step,
-        rank: Rank,
-        digest: Digest,
-        rules: &Rules,
-        encoder: &Encoder,
-    ) -> Result<Vec<u8>, String> {
-        let velocity = bytes(rules.replica.optimizer.state());
-        let memory: Vec<(String, Dtype, Vec<u8>)> = encoder
-            .memory()
-            .into_iter()
-            .map(|memory| match memory.values {
-                Values::Single(values) => (memory.name, Dtype::F32, bytes(&values)),
-                Values::Double(values) => {
-                    let bytes = values.iter().flat_map(|value| value.to_le_bytes());
-                    (memory.name, Dtype::F64, bytes.collect())
-                }
-            })
-            .collect();
-        let optimizer = ("optimizer.velocity".to_owned(), Dtype::F32, velocity);
-        let tensors = std::iter::once(&optimizer).chain(&memory);
-        let digest_of_all = digest_of(tensors.clone().map(|(name, _, bytes)| (&**name, &**bytes)));
-        let facts = BTreeMap::from([
-            ("config", self.config.clone()),
-            ("step", step.to_string()),
-            ("rank", rank.to_string()),
-            ("replica_digest", digest.to_string()),
-            ("state_digest", digest_of_all.to_string()),
-        ]);
-        let tensors = tensors.map(|(name, kind, bytes)| {
-            let size = if *kind == Dtype::F64 { 8 } else { 4 };
-            (name.clone(), (*kind, vec![bytes.len() / size], &bytes[..]))
-        });
-        deliver::serialize(&facts, tensors.collect())
-    }
+/// Optimizer and codec's memory, with these facts and a digest of all.
+fn state(
+    mut facts: BTreeMap<&str, String>,
+    rules: &Rules,
+    encoder: &Encoder,
+) -> Result<Vec<u8>, String> {
+    let velocity = bytes(rules.replica.optimizer.state());
+    let memory: Vec<(String, Dtype, Vec<u8>)> = encoder
+        .memory()
+        .into_iter()
+        .map(|memory| match memory.values {
+            Values::Single(values) => (memory.name, Dtype::F32, bytes(&values)),
+            Values::Double(values) => {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes());
+                (memory.name, Dtype::F64, bytes.collect())
+            }
+        })
+        .collect();
+    let optimizer = ("optimizer.velocity".to_owned(), Dtype::F32, velocity);
+    let tensors = std::iter::once(&optimizer).chain(&memory);
+    let known = facts.iter().map(|(name, fact)| (*name, fact.as_bytes()));
+    let contents = tensors.clone().map(|(name, _, bytes)| (&**name, &**bytes));
+    let digest = digest_of(known.chain(contents)).to_string();
+    facts.insert("state_digest", digest);
+    let tensors = tensors.map(|(name, kind, bytes)| {
+        let size = if *kind == Dtype::F64 { 8 } else { 4 };
+        (name.clone(), (*kind, vec![bytes.len() / size], &bytes[..]))
+    });
+    deliver::serialize(&facts, tensors.collect())
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
@@ -192,8 +195,8 @@ fn bytes(values: &[f32]) -> Vec<u8> {
         .collect()
 }
 
-/// BLAKE3 of tensors, in the order of their names.
-pub(super) fn digest_of<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> Digest {
+/// BLAKE3 of facts and tensors, in the order of their names.
+fn digest_of<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) -> Digest {
     let mut tensors: Vec<(&str, &[u8])> = tensors.collect();
     tensors.sort_unstable();
     let mut hasher = blake3::Hasher::new();
@@ -206,22 +209,50 @@ pub(super) fn digest_of<'a>(tensors: impl Iterator<Item = (&'a str, &'a [u8])>) 
     Digest(hasher.finalize().into())
 }
 
-/// The metadata of a safetensors file, without its tensors.
-fn facts(path: &Path) -> Result<BTreeMap<String, String>, CheckpointError> {
-    let mut file = File::open(path).map_err(|error| failed(path, error))?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length)
-        .map_err(|error| failed(path, error))?;
-    let length = u64::from_le_bytes(length).min(HEADER_BYTES_MAX);
-    let mut header = Vec::new();
-    let read = file.take(length).read_to_end(&mut header);
-    read.map_err(|error| failed(path, error))?;
-    let malformed = |error: serde_json::Error| CheckpointError::Malformed {
-        path: path.to_owned(),
-        reason: error.to_string(),
+/// BLAKE3 of a file.
+fn digest_of_file(file: &[u8]) -> Digest {
+    Digest(blake3::hash(file).into())
+}
+
+/// Whether a state has the digest that it was kept with.
+fn is_whole(facts: &HashMap<String, String>, tensors: &SafeTensors<'_>) -> bool {
+    let tensors = tensors.tensors();
+    let contents = tensors
+        .iter()
+        .map(|(name, tensor)| (&**name, tensor.data()));
+    let known = facts.iter().filter(|(name, _)| *name != "state_digest");
+    let known = known.map(|(name, fact)| (&**name, fact.as_bytes()));
+    facts.get("state_digest") == Some(&digest_of(known.chain(contents)).to_string())
+}
+
+/// The facts of a checkpoint, if all of it is what was kept.
+pub(super) fn facts(path: &Path) -> Result<HashMap<String, String>, CheckpointError> {
+    let read = |name| {
+        let path = path.join(name);
+        fs::read(&path).map_err(|error| failed(&path, error))
     };
-    let mut header: serde_json::Value = serde_json::from_slice(&header).map_err(malformed)?;
-    serde_json::from_value(header["__metadata__"].take()).map_err(malformed)
+    let malformed = |name: &str, reason: &str| CheckpointError::Malformed {
+        path: path.join(name),
+        reason: reason.to_owned(),
+    };
+    let (model, state) = (read(MODEL)?, read(STATE)?);
+    let unreadable = |_| malformed(STATE, "it is no safetensors file");
+    let (_, header) = SafeTensors::read_metadata(&state).map_err(unreadable)?;
+    let tensors = SafeTensors::deserialize(&state).map_err(unreadable)?;
+    let facts = header.metadata().clone().unwrap_or_default();
+    let model_digest = digest_of_file(&model).to_string();
+    for (name, whole) in [
+        (STATE, is_whole(&facts, &tensors)),
+        (MODEL, facts.get("model_digest") == Some(&model_digest)),
+    ] {
+        if !whole {
+            return Err(malformed(
+                name,
+                "it does not have the digest that it was kept with",
+            ));
+        }
+    }
+    Ok(facts)
 }
 
 pub(super) fn failed(path: &Path, source: io::Error) -> CheckpointError {

@@ -42,12 +42,13 @@ fn what_was_kept_is_taken_up_and_the_oldest_goes() {
         digests.push(rules.replica.digest());
         let encoder = encoder(&rules, step);
         checkpoints
-            .keep(step, 1, &rules, &encoder)
+            .keep(step, (3, 1), &rules, &encoder)
             .expect("there is room");
     }
     let kept = |step, digest| Kept {
         step,
         rank: 1,
+        view: 3,
         digest,
     };
     let found = checkpoints.kept(true).expect("they are readable");
@@ -76,7 +77,7 @@ fn a_byte_that_differs_anywhere_is_found() {
     let checkpoints = checkpoints(&rules, dir.path());
     let memory = encoder(&rules, 5);
     checkpoints
-        .keep(5, 0, &rules, &memory)
+        .keep(5, (1, 0), &rules, &memory)
         .expect("there is room");
     for name in [MODEL, STATE] {
         let path = checkpoints.path(5, 0).join(name);
@@ -85,6 +86,12 @@ fn a_byte_that_differs_anywhere_is_found() {
         // The header, the tensors that the digest covers, and an end that is missing.
         let mut header = whole.clone();
         header[9] ^= 1;
+        // A fact that could be one.
+        let mut fact = whole.clone();
+        let text = String::from_utf8_lossy(&whole[8..8 + length]).into_owned();
+        let place = text.find("\"step").expect("it says so") + 8;
+        let digit = text[place..].find(|c: char| c.is_ascii_digit());
+        fact[8 + place + digit.expect("a number")] ^= 1;
         let mut tensor = whole.clone();
         let last = if name == MODEL {
             whole.len() - 1
@@ -94,11 +101,14 @@ fn a_byte_that_differs_anywhere_is_found() {
         tensor[last] ^= 1;
         for bytes in [
             header,
+            fact,
             tensor,
             whole[..whole.len() - 4].to_vec(),
             Vec::new(),
         ] {
             fs::write(&path, &bytes).expect("there is room");
+            let offered = checkpoints.kept(true).expect("the directory is readable");
+            assert!(offered.is_empty(), "{name}: {offered:?}");
             let mut taken = Encoder::new(&rules.codec, &rules.layout, 0);
             let up = checkpoints.take_up(5, 0, &mut rules, &mut taken);
             let error = up
@@ -108,5 +118,6 @@ fn a_byte_that_differs_anywhere_is_found() {
             assert!(error.contains("step-00000005.rank-0"), "{error}");
         }
         fs::write(&path, whole).expect("there is room");
+        assert_eq!(checkpoints.kept(true).map_or(0, |kept| kept.len()), 1);
     }
 }

@@ -10,7 +10,9 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use ecq_cluster::{Failure, NodeId, Rank, RunConfig, Step, StepReport, TensorSums, View};
+use ecq_cluster::{
+    Failure, NodeId, Rank, RunConfig, Step, StepReport, TensorSums, View, ViewNumber,
+};
 use ecq_nn::{Batch, Loss, Sampler};
 use ecq_quant::{Aggregator, Encoder, FrameId, FrameStats};
 use tokio::sync::mpsc as channel;
@@ -415,9 +417,10 @@ impl Trainer {
         self.report.elapsed_seconds = (applied - begun).as_secs_f64();
         let report = self.settle(step, ranks)?;
         // Before anybody hears of the step.
+        let view = entry.view;
         self.record(|recorder| recorder.applied(entry))?;
         self.give();
-        self.keep()?;
+        self.keep(view)?;
         if let Some(seat) = self
             .seat
             .as_mut()
@@ -436,12 +439,13 @@ impl Trainer {
     }
 
     /// Keeps a checkpoint, if it is time for one and there is anything left to go on with.
-    fn keep(&self) -> Result<(), CheckpointError> {
+    fn keep(&self, view: ViewNumber) -> Result<(), CheckpointError> {
         if let (Some(checkpoints), Some(seat)) = (&self.checkpoints, &self.seat)
             && self.next < self.workload.rules.steps
             && checkpoints.due(self.next)
         {
-            checkpoints.keep(self.next, seat.rank, &self.workload.rules, &self.encoder)?;
+            let rules = &self.workload.rules;
+            checkpoints.keep(self.next, (view, seat.rank), rules, &self.encoder)?;
             tracing::info!(steps = self.next, "kept a checkpoint");
         }
         Ok(())
