@@ -172,8 +172,11 @@ impl RunOptions {
         if self.quorum.is_some() && codec.gains().is_none() {
             return Err(Failed::usage(format!(
                 "quorum: {codec} has no residual to which a late gradient could go back; choose a codec with \
-                 error feedback, such as {}:alpha=1,beta=1",
-                codec.name()
+                 error feedback, such as {}",
+                match codec.name() {
+                    "fp32" => "ecq".to_owned(), // It loses nothing, and has none.
+                    name => format!("{name}:alpha=1,beta=1"),
+                }
             )));
         }
         let codec = codec.to_string();

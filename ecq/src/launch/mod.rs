@@ -95,6 +95,12 @@ fn prepare(run_dir: &Path, resume: bool) -> Result<PathBuf, Failed> {
             run_dir.display()
         )));
     }
+    if resume && !occupied {
+        tracing::warn!(
+            "there is no run in {} to go on with: one begins",
+            run_dir.display()
+        );
+    }
     let logs = run_dir.join("logs");
     std::fs::create_dir_all(&logs).map_err(|error| {
         let dir = run_dir.display();
