@@ -129,6 +129,56 @@ fn a_change_of_view_that_is_interrupted_is_made_again() {
     }
 }
 
+/// A member is lost, and the others train on under other ranks and keep newer checkpoints. Then everything
+/// stops, and the one that was lost comes back first: nobody goes back to where it was.
+#[test]
+fn who_was_lost_takes_nobody_back() {
+    let steps = 10_000;
+    let args = ["-n", "3", "--steps", "10000", "--checkpoint-every", "50"];
+    let mut cluster = cluster(&args);
+    let start = |cluster: &Cluster, dir: &str| cluster.node(&["--checkpoint-dir", dir]);
+    let mut nodes: Vec<Program> = ["c0", "c1", "c2"]
+        .iter()
+        .map(|dir| start(&cluster, dir))
+        .collect();
+    cluster.until("view 1: 3 members train");
+    let kept = |node: &mut Program| {
+        node.until(|line| line.contains("kept a checkpoint").then_some(()));
+    };
+    nodes.iter_mut().for_each(kept);
+    let lost = nodes.remove(1);
+    lost.signal("KILL");
+    cluster.until("view 2: 2 members train");
+    for node in &mut nodes {
+        node.until(|line| line.contains("view 2: training").then_some(()));
+        kept(node);
+        kept(node);
+    }
+    cluster.kill_coordinator();
+    for node in nodes.into_iter().chain([lost]) {
+        node.signal("KILL");
+        node.finish();
+    }
+    cluster.resume();
+    let mut nodes = vec![start(&cluster, "c1")];
+    cluster.until("checkpoints: 1 are ready");
+    nodes.extend(["c0", "c2"].map(|dir| start(&cluster, dir)));
+    let run = cluster.run();
+    is_whole(&cluster.finish(), &run, steps);
+    let views = harness::views(&run);
+    let (second, third) = (&views[1], &views[2]);
+    assert_eq!(third.nodes.len(), 2, "those who trained on");
+    assert!(third.first_step >= second.first_step + 50, "{views:?}");
+    assert_eq!(
+        summary(&run)["residuals_lost"],
+        1,
+        "that of the one which was lost"
+    );
+    for node in nodes {
+        assert_eq!(node.finish().code(), Some(0));
+    }
+}
+
 /// T9: a run that is interrupted and resumed ends with the same bits as one that never stopped; so does one
 /// of whose checkpoints the last is gone for one node.
 #[test]
