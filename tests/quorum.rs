@@ -94,8 +94,9 @@ fn train(steps: &[Step]) -> Vec<f32> {
             if part {
                 frames.push((id, frame));
             } else {
-                let residual = encoder.residual_mut();
-                let done = decoder.accumulate(&frame, id, all.clone(), 1.0, residual);
+                let done = encoder.take_back(|residual| {
+                    decoder.accumulate(&frame, id, all.clone(), 1.0, residual)
+                });
                 done.expect("it is its own");
             }
         }

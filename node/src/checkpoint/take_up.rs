@@ -86,7 +86,8 @@ fn restore_state(file: &[u8], rules: &mut Rules, encoder: &mut Encoder) -> Resul
             _ => return Err(format!("{name} has a type that no state has")),
         }
     }
-    encoder.restore(memory).map_err(|error| error.to_string())
+    let restored = encoder.restore(&rules.buckets, memory);
+    restored.map_err(|error| error.to_string())
 }
 
 fn copy(to: &mut [f32], from: &[u8]) {

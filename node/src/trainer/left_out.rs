@@ -31,7 +31,9 @@ impl Contribution {
             (id, &frame[..])
         });
         let frames: Vec<(FrameId, &[u8])> = frames.collect();
-        let taken = aggregator.accumulate_all(&rules.buckets, &frames, 1.0, encoder.residual_mut());
+        let taken = encoder.take_back(|residual| {
+            aggregator.accumulate_all(&rules.buckets, &frames, 1.0, residual)
+        });
         taken.map_err(|error| {
             Failure::Fault(format!(
                 "cannot take back the contribution to step {step}: {error}"

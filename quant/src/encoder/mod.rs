@@ -14,6 +14,7 @@ use std::sync::Mutex;
 
 use rayon::prelude::*;
 
+use crate::feedback::bound_residual;
 use crate::frame::FrameId;
 use crate::layout::Layout;
 use crate::simd::Simd;
@@ -83,7 +84,8 @@ impl Encoder {
         self
     }
 
-    /// The same with a residual from before, such as that of an encoder with other buckets.
+    /// The same with a residual from before, such as that of an encoder with other buckets. What of it is beyond
+    /// 2^99 ends there.
     ///
     /// # Panics
     ///
@@ -96,6 +98,7 @@ impl Encoder {
             "a residual is as long as the flat vector"
         );
         self.residual = residual;
+        bound_residual(&mut self.residual);
         self
     }
 
@@ -104,9 +107,12 @@ impl Encoder {
         &self.residual
     }
 
-    /// The residual, for whoever takes back what was sent: h ← h + q, for q as its receivers decode it.
-    pub fn residual_mut(&mut self) -> &mut [f32] {
-        &mut self.residual
+    /// Takes back what was sent: `add` is given the residual, for h ← h + q with q as its receivers decode it. What
+    /// is then beyond 2^99 ends there: it would make its group unusable for ever.
+    pub fn take_back<T>(&mut self, add: impl FnOnce(&mut [f32]) -> T) -> T {
+        let added = add(&mut self.residual);
+        bound_residual(&mut self.residual);
+        added
     }
 
     /// Replaces `frame` by the encoded gradient of the bucket `range`, and updates the residual

@@ -1,8 +1,12 @@
 //! What an encoder remembers, to be stored and taken up again.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use super::Encoder;
+use crate::feedback::bound_residual;
+use crate::lowrank::Shape;
+use crate::spec::CodecMethod;
 
 /// A named vector of an encoder's memory.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,29 +63,40 @@ impl Encoder {
         memory
     }
 
-    /// Becomes the encoder that had this memory.
+    /// Becomes the encoder that had this memory and encoded these `buckets`. A residual beyond 2^99 ends there.
     ///
     /// # Errors
     ///
     /// If it is that of another codec or model; the encoder is then of no use.
     pub fn restore<'a>(
         &mut self,
+        buckets: &[Range<usize>],
         memory: impl IntoIterator<Item = Memory<'a>>,
     ) -> Result<(), ForeignMemory> {
         self.residual.fill(0.0);
         self.velocity.fill(0.0);
         self.buckets.clear();
-        memory.into_iter().try_for_each(|memory| self.take(memory))
+        memory
+            .into_iter()
+            .try_for_each(|memory| self.take(buckets, memory))?;
+        bound_residual(&mut self.residual);
+        Ok(())
     }
 
-    fn take(&mut self, Memory { name, values }: Memory<'_>) -> Result<(), ForeignMemory> {
+    fn take(
+        &mut self,
+        buckets: &[Range<usize>],
+        Memory { name, values }: Memory<'_>,
+    ) -> Result<(), ForeignMemory> {
         let (found, finite) = match &values {
             Values::Single(values) => (values.len(), values.iter().all(|x| x.is_finite())),
             Values::Double(values) => (values.len(), values.iter().all(|x| x.is_finite())),
         };
-        let elements = self.common.layout.elements();
         let parts: Vec<&str> = name.split('.').collect();
-        let bucket = |text: &str| text.parse::<u32>().ok();
+        let bucket = |text: &str| {
+            let index = text.parse::<u32>().ok()?;
+            buckets.get(index as usize).map(|range| (index, range))
+        };
         let place = match (parts.as_slice(), values) {
             // It would never leave an encoder again.
             _ if !finite => None,
@@ -89,7 +104,7 @@ impl Encoder {
             (["velocity"], Values::Single(values)) => copy(&mut self.velocity, &values),
             (["bucket", index, "measures"], Values::Double(values)) => bucket(index)
                 .zip(values.try_into().ok())
-                .map(|(index, measures)| {
+                .map(|((index, _), measures)| {
                     self.buckets
                         .entry(index)
                         .or_default()
@@ -97,8 +112,11 @@ impl Encoder {
                         .resume(measures);
                 }),
             (["bucket", index, "factor", part], Values::Single(values)) => bucket(index)
-                .zip(part.parse().ok().filter(|part| *part < elements))
-                .map(|(index, part): (u32, usize)| {
+                .zip(part.parse().ok())
+                .filter(|((_, range), part)| {
+                    self.factor_numbers((*range).clone(), *part) == Some(found)
+                })
+                .map(|((index, _), part): (_, usize)| {
                     let factors = &mut self.buckets.entry(index).or_default().factors;
                     factors.resize(factors.len().max(part + 1), Vec::new());
                     factors[part] = values.into_owned();
@@ -106,6 +124,17 @@ impl Encoder {
             _ => None,
         };
         place.ok_or(ForeignMemory { name, found })
+    }
+
+    /// How many numbers the warm start of a bucket's part has: none for a part that is sent as it is. Nothing if
+    /// there is no such part, or the codec has no factors.
+    fn factor_numbers(&self, bucket: Range<usize>, part: usize) -> Option<usize> {
+        let CodecMethod::LowRank { rank } = self.common.spec.method() else {
+            return None;
+        };
+        let part = self.common.layout.parts(bucket).nth(part)?;
+        let shape = Shape::plan(part.range.len(), part.columns, *rank);
+        Some(shape.map_or(0, |shape| shape.rank * shape.columns))
     }
 }
 
