@@ -358,7 +358,7 @@ pub struct BenchCodecArgs {
     /// Instructions: auto, avx512, avx2 or portable
     #[arg(long, default_value = "auto", value_name = "PATH")]
     pub simd: String,
-    /// Threads
+    /// Threads that encode and decode; the plain copy that ratios are to is always one thread's
     #[arg(long, default_value_t = 1, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use crate::decoder::Decoder;
 use crate::error::DecodeError;
 use crate::frame::FrameId;
+use crate::layout::cover;
 
 /// Why the frames of a bucket cannot be summed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +102,7 @@ impl Aggregator {
     ///
     /// # Panics
     ///
-    /// If the buckets do not cover `target` in ascending order.
+    /// If the buckets do not cover `target` in ascending order, without gaps.
     pub fn aggregate_all(
         &self,
         buckets: &[Range<usize>],
@@ -121,7 +122,7 @@ impl Aggregator {
     ///
     /// # Panics
     ///
-    /// If the buckets do not cover `target` in ascending order.
+    /// If the buckets do not cover `target` in ascending order, without gaps.
     pub fn accumulate_all(
         &self,
         buckets: &[Range<usize>],
@@ -148,7 +149,7 @@ impl Aggregator {
         work: impl Fn(&mut Decoder, &F, Range<usize>, &mut [f32]) -> Result<(), AggregateError> + Sync,
     ) -> Result<(), AggregateError> {
         assert_eq!(buckets.len(), frames.len(), "frames for each bucket");
-        assert_eq!(elements(buckets), target.len(), "buckets cover the target");
+        assert!(cover(buckets, target.len()), "buckets cover the target");
         self.halve(buckets, frames, target, &work)
     }
 

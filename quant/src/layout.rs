@@ -113,6 +113,14 @@ impl Layout {
     }
 }
 
+/// Whether each bucket begins where the one before it ends, from the first element to the last.
+pub(crate) fn cover(buckets: &[Range<usize>], elements: usize) -> bool {
+    let end = buckets.iter().try_fold(0, |end, bucket| {
+        (bucket.start == end && bucket.end >= end).then_some(bucket.end)
+    });
+    end == Some(elements)
+}
+
 impl Part {
     /// The scale groups of the part.
     pub(crate) fn groups(&self, length: usize) -> impl Iterator<Item = Range<usize>> + use<> {
@@ -177,6 +185,15 @@ mod tests {
         assert_eq!(buckets.len(), 769);
         assert_eq!(buckets.last(), Some(&(3 << 28..(3 << 28) + 3)));
         assert!(u32::try_from(layout.elements()).is_ok());
+    }
+
+    #[test]
+    fn buckets_cover_only_in_order_and_without_gaps() {
+        let covers = |buckets: &[Range<usize>]| cover(buckets, 3);
+        assert!(covers(&[0..1, 1..3]) && covers(&[0..0, 0..3]) && cover(&[], 0));
+        // They have the right number of elements, all of them.
+        assert!(!covers(&[1..3, 0..1]) && !covers(&[0..1, 2..4]) && !covers(&[1..4]));
+        assert!(!covers(&[0..2]) && !covers(&[0..2, 1..3]) && !covers(&[]));
     }
 
     proptest! {

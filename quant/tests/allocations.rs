@@ -50,8 +50,8 @@ fn frames_are_made_and_read_without_allocating() {
     );
 }
 
-/// A budget is planned with memory of its own, less than a megabyte however long the frame is; its frames are
-/// read without any.
+/// A budget is planned with memory of its own, for three tensors less than a megabyte in all, however long the
+/// frame is; its frames are read without any.
 #[test]
 fn frames_with_a_budget_are_read_without_allocating() {
     for codec in [

@@ -1,10 +1,11 @@
 //! Run-time choice of instructions.
 //!
 //! Kernels come in two kinds. Most are written once, over slices and arrays of lanes, and compiled
-//! three times by [`kernel!`]: the compiler vectorises each for its instruction set. The entropy
-//! coder's inner loops have versions in intrinsics beside a portable reference. In both kinds every
-//! path performs the same operations in the same order, so that all give the same bytes; nothing is
-//! contracted, since Rust never fuses a multiplication with an addition unasked.
+//! three times by [`kernel!`]: the compiler vectorises each for its instruction set. The inner loops of
+//! stochastic rounding, of the entropy coder and its groups of symbols, and of what looks up values have
+//! versions in intrinsics beside a portable reference. In both kinds every path performs the same
+//! operations in the same order, so that all give the same bytes; nothing is contracted, since Rust never
+//! fuses a multiplication with an addition unasked.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod avx2;

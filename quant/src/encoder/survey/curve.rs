@@ -40,7 +40,8 @@ const KNOTS: [u8; 31] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::encoder) enum Candidates {
     Levels,
-    /// Of a dead zone, with levels for six root mean squares; what is beyond has an escape or not.
+    /// Of a dead zone, with levels for six root mean squares, or as far as 126 of them reach: 3.5 with the finest
+    /// step. What is beyond has an escape or not.
     Steps {
         escape: bool,
     },
