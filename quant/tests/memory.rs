@@ -118,14 +118,14 @@ fn memory_of_another_model_or_codec_is_refused() {
 fn factors_of_other_shapes_or_codecs_are_refused() {
     // A matrix of 10 × 6 and a vector; rank 2, so that Q has 12 numbers.
     let layout = Layout::of_shapes(&[vec![10, 6], vec![5]]);
-    let all = [0..layout.elements()];
+    let all = 0..layout.elements();
     let restore = |codec: &str, part: &str, numbers: usize| {
         let spec: CodecSpec = codec.parse().expect("it is a codec");
         let memory = Memory {
             name: format!("bucket.0.factor.{part}"),
             values: Values::Single(vec![1.0; numbers].into()),
         };
-        Encoder::new(&spec, &layout, 5).restore(&all, [memory])
+        Encoder::new(&spec, &layout, 5).restore(std::slice::from_ref(&all), [memory])
     };
     for (part, numbers) in [("0", 12), ("1", 0)] {
         assert_eq!(restore("powersgd:rank=2", part, numbers), Ok(()));
