@@ -121,8 +121,9 @@ impl Change {
         missing.map(|(node, _)| *node).collect()
     }
 
-    /// What follows from the answers, once all are there, for members that can be `reach` steps apart.
-    pub(crate) fn decide(&self, reach: Step) -> Option<Decision> {
+    /// What follows from the answers, once all are there, for members that can be `reach` steps apart. Some
+    /// may leave: who `stays` supplies the others, if there is a choice.
+    pub(crate) fn decide(&self, reach: Step, stays: impl Fn(&NodeId) -> bool) -> Option<Decision> {
         let stand: Option<Vec<(NodeId, Step)>> = self
             .stand
             .iter()
@@ -148,8 +149,10 @@ impl Change {
         let behind = stand.iter().filter(behind);
         let lacking = behind.clone().map(|(_, next)| *next).min();
         let to: Vec<NodeId> = behind.map(|(node, _)| *node).collect();
-        let mut there = standard.iter().filter(|(_, next)| *next == first_step);
-        let donor = there.next().map(|(node, _)| *node);
+        let there = standard.iter().filter(|(_, next)| *next == first_step);
+        let mut there = there.map(|(node, _)| *node);
+        let first = there.clone().next();
+        let donor = there.find(stays).or(first);
         let present = members.iter().chain(followers);
         Some(Decision {
             first_step,

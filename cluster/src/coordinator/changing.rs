@@ -90,13 +90,9 @@ impl Coordinator {
             self.phase = Phase::Changing(view, change);
             return self.decide(out);
         }
-        self.install(
-            view,
-            change
-                .decide(self.config.reach())
-                .and_then(|decision| decision.supply),
-            out,
-        );
+        let stays = |node: &NodeId| view.rank_of(*node).is_some();
+        let decision = change.decide(self.config.reach(), stays);
+        self.install(view, decision.and_then(|decision| decision.supply), out);
     }
 
     pub(super) fn install(&mut self, view: View, supply: Option<Supply>, out: &mut Vec<Command>) {
@@ -104,6 +100,8 @@ impl Coordinator {
             Some(supply) => (Some(supply.donor), supply.to, supply.lacking),
             None => (None, Vec::new(), view.first_step),
         };
+        // One that leaves may be gone before all is supplied, and nobody hears of that but from its end.
+        self.donor = donor.filter(|node| view.rank_of(*node).is_none());
         let behind: Vec<Member> = to
             .into_iter()
             .filter_map(|node| self.seats.member(node))
@@ -198,12 +196,13 @@ impl Coordinator {
             return self.fail(failure, out);
         }
         let change = change.clone();
+        let stays = |node: &NodeId| !self.departures.contains_key(node);
         let Some(Decision {
             first_step,
             members,
             astray,
             ..
-        }) = change.decide(self.config.reach())
+        }) = change.decide(self.config.reach(), stays)
         else {
             return;
         };
@@ -212,7 +211,6 @@ impl Coordinator {
             let text = format!("{who} stands at step {next} where others begin {first_step}");
             return self.lose(node, Failure::MemberLost(text), out);
         }
-        let stays = |node: &NodeId| !self.departures.contains_key(node);
         let members: Vec<NodeId> = members.into_iter().filter(stays).collect();
         self.bequeath(first_step, &members, out);
         let view = View {

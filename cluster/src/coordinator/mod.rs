@@ -54,6 +54,8 @@ pub struct Coordinator {
     departures: BTreeMap<NodeId, Step>,
     /// Who takes up which rank's checkpoint in the view that is being stored.
     restores: BTreeMap<NodeId, Rank>,
+    /// Who supplies members of the view with what they lack, and leaves.
+    donor: Option<NodeId>,
     /// Why the last member was lost.
     loss: Option<Failure>,
     /// When an event was handled last.
@@ -76,6 +78,7 @@ impl Coordinator {
             links: Links::default(),
             departures: BTreeMap::new(),
             restores: BTreeMap::new(),
+            donor: None,
             loss: None,
             awake: 0,
             reason: String::new(),
@@ -419,7 +422,10 @@ impl Coordinator {
         }
         let matters = match &mut self.phase {
             Phase::Gathering | Phase::Recovering(_) | Phase::Over => false,
-            Phase::Training(view) => view.rank_of(node).is_some(),
+            Phase::Training(view) => {
+                let supplied = self.donor.take_if(|donor| *donor == node);
+                view.rank_of(node).is_some() || supplied.is_some()
+            }
             Phase::Changing(_, change) | Phase::Storing(_, change) => change.lose(node),
         };
         if !matters {

@@ -164,12 +164,15 @@ fn new_nodes_go_on_from_the_checkpoint_that_most_have() {
     }
 }
 
-/// What comes of these nodes' checkpoints: the first step, and who takes up which rank's.
+/// Who takes up which rank's checkpoint.
+type Restores = Vec<(NodeId, Option<Rank>)>;
+
+/// What comes of these nodes' checkpoints: the first step, who takes up what, and all that was said.
 fn recovered(
     views: &[View],
     nodes: u32,
     kept: &[(NodeId, &[Kept])],
-) -> (Step, Vec<(NodeId, Option<Rank>)>, Vec<Command>) {
+) -> (Step, Restores, Vec<Command>) {
     let config = RunConfig {
         checkpoint_every: Some(5),
         ..config(nodes)
