@@ -1,5 +1,6 @@
 //! One codec on its way through encoder and decoder, with a clock.
 
+use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::ops::Range;
 use std::time::Instant;
@@ -118,7 +119,7 @@ fn frames_of(step: u64, frames: &[Vec<u8>]) -> Vec<(FrameId, &[u8])> {
         .collect()
 }
 
-/// Bits of the symbols of step 0, each frame's at its order-0 entropy; what they say goes to `target`.
+/// Bits of the symbols of step 0, each stream's of a frame at its order-0 entropy; what they say goes to `target`.
 fn entropy(
     decoder: &mut Decoder,
     buckets: &[Range<usize>],
@@ -130,18 +131,22 @@ fn entropy(
         decoder
             .accumulate(frame, id, range.clone(), 1.0, &mut target[range.clone()])
             .expect("an encoder's frames decode");
-        let mut counts = [0_u64; 256];
-        decoder
-            .symbols()
-            .iter()
-            .for_each(|symbol| counts[usize::from(*symbol)] += 1);
-        let total: u64 = counts.iter().sum();
-        let cost = |count: &u64| *count as f64 * (total as f64 / *count as f64).log2();
-        bits += counts
-            .iter()
-            .filter(|count| **count > 0)
-            .map(cost)
-            .sum::<f64>();
+        let mut streams = BTreeMap::<u8, [u64; 256]>::new();
+        for (stream, symbols) in decoder.symbols() {
+            let counts = streams.entry(stream).or_insert([0; 256]);
+            symbols
+                .iter()
+                .for_each(|symbol| counts[usize::from(*symbol)] += 1);
+        }
+        for counts in streams.values() {
+            let total: u64 = counts.iter().sum();
+            let cost = |count: &u64| *count as f64 * (total as f64 / *count as f64).log2();
+            bits += counts
+                .iter()
+                .filter(|count| **count > 0)
+                .map(cost)
+                .sum::<f64>();
+        }
     }
     bits
 }

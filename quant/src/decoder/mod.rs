@@ -85,15 +85,22 @@ impl Decoder {
         field("bucket", found.bucket.into(), expected.bucket.into())
     }
 
-    /// The symbols of the frame that was accumulated last, as its lossless stage coded them; empty for
-    /// codecs that have none.
-    pub fn symbols(&self) -> &[u8] {
-        match self.spec.method() {
+    /// The symbols of the frame that was accumulated last, in their order, as parts of the streams that its
+    /// lossless stage coded; none for codecs that have none. Symbols of different streams do not mean the
+    /// same.
+    pub fn symbols(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let pieces = match self.spec.method() {
             CodecMethod::Quantized { quantizer, .. } if !quantizer.is_drawn() => {
-                &self.scratch.symbols
+                &self.scratch.pieces[..]
             }
             _ => &[],
-        }
+        };
+        // They are the bucket's, one after another.
+        let mut rest = &self.scratch.symbols[..];
+        pieces.iter().map(move |piece| {
+            let symbols = rest.split_off(..piece.range.len()).unwrap_or_default();
+            (piece.stream, symbols)
+        })
     }
 
     /// Bound on the bytes of a frame of the bucket `range`, whatever the gradient is; that of a member which
@@ -150,6 +157,7 @@ impl Decoder {
         let method = self.spec.method();
         let method = if flushed {
             self.scratch.symbols.clear();
+            self.scratch.pieces.clear();
             &CodecMethod::Cast(Cast::Fp32)
         } else {
             method
