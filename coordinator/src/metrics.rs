@@ -4,7 +4,8 @@
 //! order: `step` (steps applied, from 1), `epoch`, `train_loss`, `train_accuracy`, `samples`,
 //! `bits_per_element`, `frame_bytes`, `bytes_sent` and `bytes_sent_total` (mean a node; framing
 //! included), `gradient_norm` and `residual_norm` (root mean square over members), `residual_ratio`, `omega`,
-//! `nonfinite_groups`, `guarded_frames`, `left_out` (members whose contribution came too late: sizes, norms and
+//! `nonfinite_groups`, `guarded_frames`, `left_out` (members whose contribution came too late, as they say
+//! themselves: not those that were lost over it; sizes, norms and
 //! losses are those of the others) and `taken_back` (such contributions that went back to the member's
 //! residual; the others were never computed), of the slowest member `step_seconds`, `compute_seconds`, `encode_seconds`,
 //! `wait_seconds` and `apply_seconds` (each the slowest member's own, so that parts need not add up),

@@ -60,7 +60,8 @@ pub struct Summary {
     /// Σ ‖h‖ of these, each as it was reported last.
     #[serde(default)]
     pub residual_norm_lost: f64,
-    /// Contributions that came too late for their step; only with a quorum.
+    /// Contributions that came too late for their step, but for those of members that were lost over it; only
+    /// with a quorum.
     #[serde(default)]
     pub left_out: u64,
     /// Of these, how many went back to the residual of whoever had computed them.
