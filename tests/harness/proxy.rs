@@ -43,6 +43,8 @@ struct State {
     limit: Option<(Way, usize)>,
     /// How many pieces are still to be damaged on the way to the target.
     damages: u32,
+    /// How many there have been.
+    generation: u64,
     open: Vec<TcpStream>,
 }
 
@@ -114,7 +116,8 @@ impl Proxy {
         self.link.changed.notify_all();
     }
 
-    /// Flips a bit of the next frame that comes by.
+    /// Flips a bit of the next frame that comes by on a connection that was opened since the last time: on
+    /// an older one nobody listens any more.
     pub(crate) fn damage(&self) {
         self.link.state().damages += 1;
     }
@@ -138,22 +141,24 @@ impl Link {
             let _only_slower = from.set_nodelay(true);
             let clone = |stream: &TcpStream| stream.try_clone().expect("there are descriptors");
             let (from, to) = (clone(from), clone(to));
-            let link = self.clone();
-            std::thread::spawn(move || link.pass(from, to, way));
+            let (link, generation) = (self.clone(), state.generation);
+            std::thread::spawn(move || link.pass(from, to, way, generation));
         }
         state.open.extend([client, server]);
     }
 
     /// Passes on what comes, until either end closes.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, way: Way, generation: u64) {
         let mut buffer = vec![0; 64 << 10];
         let mut passed = 0;
         while let Ok(length @ 1..) = from.read(&mut buffer) {
             let piece = &mut buffer[..length];
             let mut state = self.flowing();
             let of_frames = passed >= BEGINNING_BYTES && length >= FRAME_BYTES_MIN;
-            if way == Way::There && of_frames && state.damages > 0 {
+            let newer = generation == state.generation;
+            if way == Way::There && of_frames && newer && state.damages > 0 {
                 state.damages -= 1;
+                state.generation += 1;
                 // Neither the beginning nor the end of a frame, should there be two.
                 piece[length * 3 / 4] ^= 1;
             }
