@@ -2,7 +2,7 @@
 
 mod gradients;
 
-use ecq_quant::{Decoder, Encoder, Layout};
+use ecq_quant::{CodecSpec, Decoder, Encoder, Layout};
 use gradients::{SEED, encode, gaussian, id, spec};
 
 /// ω of stochastic rounding on Gaussian values within 2 %, or within the table's rounding. The rows are
@@ -90,6 +90,16 @@ fn sparse(share: f64, count: usize) -> Vec<f32> {
 }
 
 /// Bytes of the symbols at their order-0 entropy.
+/// A decoder that has read this frame of the whole layout.
+fn read(spec: &CodecSpec, layout: &Layout, frame: &[u8]) -> Decoder {
+    let mut decoder = Decoder::new(spec, layout, SEED);
+    let mut sum = vec![0.0; layout.elements()];
+    decoder
+        .accumulate(frame, id(0), 0..layout.elements(), 1.0, &mut sum)
+        .expect("it decodes");
+    decoder
+}
+
 /// Of a frame with one stream.
 fn symbols_of(decoder: &Decoder) -> &[u8] {
     let mut pieces = decoder.symbols();
@@ -109,11 +119,7 @@ fn the_entropy_of_a_budget_is_that_of_its_streams() {
         .collect();
     let spec = spec("ecq:bits=2");
     let (frame, stats) = encode(&mut Encoder::new(&spec, &layout, SEED), 0, &values);
-    let mut decoder = Decoder::new(&spec, &layout, SEED);
-    let mut sum = vec![0.0; values.len()];
-    decoder
-        .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut sum)
-        .expect("it decodes");
+    let decoder = read(&spec, &layout, &frame);
     let pieces: Vec<(u8, &[u8])> = decoder.symbols().collect();
     let streams: Vec<u8> = pieces.iter().map(|(stream, _)| *stream).collect();
     assert!(
@@ -171,11 +177,7 @@ fn frames_are_near_the_entropy_at_any_density() {
             let spec = spec(text);
             let layout = Layout::new([values.len()]);
             let (frame, stats) = encode(&mut Encoder::new(&spec, &layout, SEED), 0, &values);
-            let mut decoder = Decoder::new(&spec, &layout, SEED);
-            let mut sum = vec![0.0; values.len()];
-            decoder
-                .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut sum)
-                .expect("it decodes");
+            let decoder = read(&spec, &layout, &frame);
             let numbers = (stats.scale_bytes + stats.number_bytes) as f64;
             let least = entropy_bytes(symbols_of(&decoder)) + numbers;
             let bytes = frame.len() as f64;
@@ -216,11 +218,7 @@ fn frames_are_near_the_entropy_where_values_have_periods() {
         ] {
             let spec = spec(text);
             let (frame, stats) = encode(&mut Encoder::new(&spec, &layout, SEED), 0, &values);
-            let mut decoder = Decoder::new(&spec, &layout, SEED);
-            let mut sum = vec![0.0; values.len()];
-            decoder
-                .accumulate(&frame, id(0), 0..values.len(), 1.0, &mut sum)
-                .expect("it decodes");
+            let decoder = read(&spec, &layout, &frame);
             let numbers = (stats.scale_bytes + stats.number_bytes) as f64;
             let least = entropy_bytes(symbols_of(&decoder)) + numbers;
             let ratio = frame.len() as f64 / least;

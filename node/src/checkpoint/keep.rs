@@ -49,9 +49,10 @@ impl Checkpoints {
         let mut kept = Vec::new();
         for (step, rank, path) in found {
             // One that is damaged is as good as none.
-            let facts = facts(&path).inspect_err(|error| tracing::warn!("{error}; it is left out"));
-            let ours = facts
+            let whole = read(&path).inspect_err(|error| tracing::warn!("{error}; it is left out"));
+            let ours = whole
                 .ok()
+                .map(|whole| whole.facts)
                 .filter(|facts| facts.get("config") == Some(&self.config));
             kept.extend(ours.and_then(|facts| {
                 Some(Kept {
@@ -225,8 +226,15 @@ fn is_whole(facts: &HashMap<String, String>, tensors: &SafeTensors<'_>) -> bool 
     facts.get("state_digest") == Some(&digest_of(known.chain(contents)).to_string())
 }
 
-/// The facts of a checkpoint, if all of it is what was kept.
-pub(super) fn facts(path: &Path) -> Result<HashMap<String, String>, CheckpointError> {
+/// The files of a checkpoint, all of which is what was kept.
+pub(super) struct Whole {
+    pub(super) facts: HashMap<String, String>,
+    pub(super) model: Vec<u8>,
+    pub(super) state: Vec<u8>,
+}
+
+/// Reads a checkpoint, and sees that it is whole.
+pub(super) fn read(path: &Path) -> Result<Whole, CheckpointError> {
     let read = |name| {
         let path = path.join(name);
         fs::read(&path).map_err(|error| failed(&path, error))
@@ -252,10 +260,14 @@ pub(super) fn facts(path: &Path) -> Result<HashMap<String, String>, CheckpointEr
             ));
         }
     }
-    Ok(facts)
+    Ok(Whole {
+        facts,
+        model,
+        state,
+    })
 }
 
-pub(super) fn failed(path: &Path, source: io::Error) -> CheckpointError {
+fn failed(path: &Path, source: io::Error) -> CheckpointError {
     CheckpointError::Io {
         path: path.to_owned(),
         source,

@@ -1,13 +1,11 @@
 //! Taking up a checkpoint.
 
-use std::fs;
-
 use ecq_cluster::{Rank, Step};
 use ecq_quant::{Encoder, Memory, Values};
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 
-use super::keep::{Checkpoints, facts, failed};
+use super::keep::{Checkpoints, Whole, read};
 use super::{CheckpointError, MODEL, STATE};
 use crate::rules::Rules;
 
@@ -22,12 +20,11 @@ impl Checkpoints {
         encoder: &mut Encoder,
     ) -> Result<(), CheckpointError> {
         let dir = self.path(step, rank);
-        let facts = facts(&dir)?;
-        let read = |name| {
-            let path = dir.join(name);
-            fs::read(&path).map_err(|error| failed(&path, error))
-        };
-        let (model, state) = (read(MODEL)?, read(STATE)?);
+        let Whole {
+            facts,
+            model,
+            state,
+        } = read(&dir)?;
         let malformed = |name: &str, reason: String| CheckpointError::Malformed {
             path: dir.join(name),
             reason,

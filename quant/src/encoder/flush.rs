@@ -25,15 +25,7 @@ impl Encoder {
         gradient: &[f32],
         frame: &mut Vec<u8>,
     ) -> FrameStats {
-        assert_eq!(
-            gradient.len(),
-            range.len(),
-            "the gradient is that of the bucket"
-        );
-        assert!(
-            range.end <= self.common.layout.elements(),
-            "the bucket lies in the layout"
-        );
+        self.expect_bucket(&range, gradient);
         let (simd, momentum) = (self.common.simd, self.common.spec.momentum());
         let finite = |g: &f32| if g.is_finite() { *g } else { 0.0 };
         let mut values: Vec<f32> = gradient.iter().map(finite).collect();

@@ -115,6 +115,19 @@ impl Encoder {
         added
     }
 
+    /// What callers promise of a bucket's gradient.
+    fn expect_bucket(&self, range: &Range<usize>, gradient: &[f32]) {
+        assert_eq!(
+            gradient.len(),
+            range.len(),
+            "the gradient is that of the bucket"
+        );
+        assert!(
+            range.end <= self.common.layout.elements(),
+            "the bucket lies in the layout"
+        );
+    }
+
     /// Replaces `frame` by the encoded gradient of the bucket `range`, and updates the residual
     /// there. `samples` is the size of the mini-batch behind the gradient.
     ///
@@ -133,15 +146,7 @@ impl Encoder {
         gradient: &[f32],
         frame: &mut Vec<u8>,
     ) -> FrameStats {
-        assert_eq!(
-            gradient.len(),
-            range.len(),
-            "the gradient is that of the bucket"
-        );
-        assert!(
-            range.end <= self.common.layout.elements(),
-            "the bucket lies in the layout"
-        );
+        self.expect_bucket(&range, gradient);
         let mut scratch = take(&self.scratch);
         let Self {
             common,
