@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 /// The bytes with which tensor `name` of the model begins at step 0.
 fn beginning_of(name: &str) -> Vec<u8> {
     let digits = data::load(DataName::Digits, None).expect("it is embedded");
-    let model = ModelName::Mlp.build(&[8], digits.features, digits.classes);
+    let model = ModelName::Mlp
+        .build(&[8], digits.shape, digits.task)
+        .expect("it takes images");
     let parameters = model.initialise(0);
     let mut position = 0;
     for tensor in model.tensors() {

@@ -98,7 +98,9 @@ fn inherited(encoders: &BTreeMap<u64, Encoder>, said: &[Residual], heir: u64) ->
 /// Trains as the history says, with the batch that a view of so many members takes a step.
 fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
     let digits = data::load(DataName::Digits, None).expect("it is embedded");
-    let mut model = ModelName::Softmax.build(&[], digits.features, digits.classes);
+    let mut model = ModelName::Softmax
+        .build(&[], digits.shape, digits.task)
+        .expect("it takes images");
     let mut parameters = model.initialise(0);
     let spec: CodecSpec = "ecq".parse().expect("it is a codec");
     let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));

@@ -60,7 +60,9 @@ fn steps(run: &Path) -> Vec<Step> {
 /// Trains as the log says.
 fn train(steps: &[Step]) -> Vec<f32> {
     let digits = data::load(DataName::Digits, None).expect("it is embedded");
-    let mut model = ModelName::Softmax.build(&[], digits.features, digits.classes);
+    let mut model = ModelName::Softmax
+        .build(&[], digits.shape, digits.task)
+        .expect("it takes images");
     let mut parameters = model.initialise(0);
     let spec: CodecSpec = "ecq".parse().expect("it is a codec");
     let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));

@@ -234,7 +234,9 @@ fn a_cluster_of_one_is_sgd_with_the_codec() {
     );
 
     let digits = data::load(DataName::Digits, None).expect("it is embedded");
-    let mut model = ModelName::Mlp.build(&[256, 128], digits.features, digits.classes);
+    let mut model = ModelName::Mlp
+        .build(&[256, 128], digits.shape, digits.task)
+        .expect("it takes images");
     let mut parameters = model.initialise(5);
     let spec: CodecSpec = codec.parse().expect("it is a codec");
     let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));

@@ -339,8 +339,9 @@ pub struct StepReport {
     pub step: Step,
     /// Loss summed over the member's mini-batch.
     pub loss_sum: f64,
-    /// Samples of the mini-batch whose class was predicted.
-    pub correct: u64,
+    /// Samples of the mini-batch whose class was predicted, of a sequence the share of its positions. Not a
+    /// number where there are no classes.
+    pub correct: f64,
     /// Size of the mini-batch.
     pub samples: u64,
     /// Bytes of the encoded contribution: headers, scales and symbols.
@@ -384,7 +385,7 @@ pub struct Evaluation {
     pub steps: Step,
     /// Mean loss.
     pub loss: f64,
-    /// Share of test samples whose class was predicted, 0 to 1.
+    /// Share of test samples whose class was predicted, 0 to 1. Not a number where there are no classes.
     pub accuracy: f64,
 }
 

@@ -317,7 +317,7 @@ impl Metrics {
             step: self.history.len() as u64 + 1,
             epoch: self.consumed as f64 / dimensions.samples.max(1) as f64,
             train_loss: sum(|r| r.loss_sum) / samples as f64,
-            train_accuracy: count(|r| r.correct) as f64 / samples as f64,
+            train_accuracy: sum(|r| r.correct) / samples as f64,
             samples,
             bits_per_element: frame_bytes * 8.0 / dimensions.parameters.max(1) as f64,
             frame_bytes,

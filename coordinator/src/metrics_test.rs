@@ -19,7 +19,7 @@ fn report(step: Step, loss_sum: f64, step_seconds: f32) -> StepReport {
     StepReport {
         step,
         loss_sum,
-        correct: 3,
+        correct: 3.0,
         samples: 5,
         frame_bytes: 25,
         socket_bytes: 30,

@@ -16,7 +16,7 @@ fn report(step: u64, loss_sum: f64) -> StepReport {
     StepReport {
         step,
         loss_sum,
-        correct: 4,
+        correct: 4.0,
         samples: 5,
         frame_bytes: 130,
         socket_bytes: 150,
@@ -182,7 +182,7 @@ async fn a_completed_run_leaves_its_files_and_nothing_half_written() {
 #[tokio::test]
 async fn absurd_reports_neither_bring_the_coordinator_down_nor_spoil_its_files() {
     let absurd = |step| StepReport {
-        correct: u64::MAX,
+        correct: f64::INFINITY,
         samples: u64::MAX,
         frame_bytes: u64::MAX,
         socket_bytes: u64::MAX,

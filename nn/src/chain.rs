@@ -1,11 +1,11 @@
-//! Dense layers in a row, with rectifiers between them and a cross-entropy at the end.
+//! Dense layers in a row, with rectifiers between them and a loss at the end.
 
 use ndarray::Array2;
 
 use crate::batch::Batch;
 use crate::dense::Dense;
 use crate::initialise;
-use crate::loss::{Loss, cross_entropy};
+use crate::loss::{self, Loss};
 use crate::model::{Model, TensorSpec};
 use crate::relu;
 
@@ -20,10 +20,10 @@ pub(crate) struct Chain {
 }
 
 impl Chain {
-    pub(crate) fn new(features: usize, hidden: &[usize], classes: usize) -> Self {
+    pub(crate) fn new(features: usize, hidden: &[usize], outputs: usize) -> Self {
         let widths: Vec<usize> = std::iter::once(features)
             .chain(hidden.iter().copied())
-            .chain([classes])
+            .chain([outputs])
             .collect();
         let mut layers = Vec::new();
         let mut tensors = Vec::new();
@@ -66,11 +66,12 @@ impl Chain {
 
     /// Leaves the scores in the last activation.
     fn forward(&mut self, parameters: &[f32], batch: &Batch) {
-        self.resize(batch.labels.len());
+        let inputs = batch.inputs.dense();
+        self.resize(inputs.nrows());
         let last = self.layers.len() - 1;
         for (i, layer) in self.layers.iter().enumerate() {
             let (before, after) = self.activations.split_at_mut(i);
-            let input = before.last().map_or(batch.inputs.view(), |a| a.view());
+            let input = before.last().unwrap_or(inputs).view();
             layer.forward(parameters, input, after[0].view_mut());
             if i < last {
                 relu::forward(after[0].view_mut());
@@ -104,11 +105,13 @@ impl Model for Chain {
         self.forward(parameters, batch);
         let last = self.layers.len() - 1;
         self.errors[last].assign(&self.activations[last]);
-        let loss = cross_entropy(self.errors[last].view_mut(), &batch.labels);
+        let inputs = batch.inputs.dense();
+        let scores = self.errors[last].view_mut();
+        let loss = loss::of(scores, &batch.targets, inputs.nrows());
         for (i, layer) in self.layers.iter().enumerate().rev() {
             let (before, after) = self.errors.split_at_mut(i);
             let input = if i == 0 {
-                batch.inputs.view()
+                inputs.view()
             } else {
                 self.activations[i - 1].view()
             };
@@ -124,6 +127,7 @@ impl Model for Chain {
     fn evaluate(&mut self, parameters: &[f32], batch: &Batch) -> Loss {
         self.forward(parameters, batch);
         let last = self.layers.len() - 1;
-        cross_entropy(self.activations[last].view_mut(), &batch.labels)
+        let scores = self.activations[last].view_mut();
+        loss::of(scores, &batch.targets, batch.inputs.samples())
     }
 }

@@ -11,7 +11,7 @@
 //! use ecq_nn::{Batch, ModelName, Sampler};
 //!
 //! let digits = data::load(DataName::Digits, None)?;
-//! let mut model = ModelName::Softmax.build(&[], digits.features, digits.classes);
+//! let mut model = ModelName::Softmax.build(&[], digits.shape, digits.task)?;
 //! let mut parameters = model.initialise(1);
 //! let mut gradient = vec![0.0; parameters.len()];
 //! let mut sgd = Sgd::new(0.9, parameters.len());
@@ -23,7 +23,7 @@
 //!     model.loss_and_gradient(&parameters, &batch, &mut gradient);
 //!     sgd.apply(0.1, &gradient, &mut parameters);
 //! }
-//! # Ok::<(), data::DataError>(())
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! Initialisation, sampling and the optimizer are pure functions of seed and input with arithmetic
@@ -45,7 +45,7 @@ mod sampler;
 pub mod data;
 pub mod optim;
 
-pub use batch::Batch;
+pub use batch::{Batch, Inputs, SparseRows, Targets};
 pub use loss::Loss;
-pub use model::{Model, ModelName, TensorSpec, UnknownName};
+pub use model::{Model, ModelName, TensorSpec, UnknownName, Unsuitable};
 pub use sampler::Sampler;

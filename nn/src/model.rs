@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use crate::batch::Batch;
 use crate::chain::Chain;
+use crate::data::{Shape, Task};
 use crate::loss::Loss;
 
 /// A tensor of the flat parameter vector.
@@ -54,11 +55,38 @@ pub enum ModelName {
 }
 
 impl ModelName {
-    /// Builds the model. Hidden layers are the MLP's; the softmax regression has none.
-    pub fn build(self, hidden: &[usize], features: usize, classes: usize) -> Box<dyn Model> {
-        let hidden = if self == Self::Softmax { &[] } else { hidden };
-        Box::new(Chain::new(features, hidden, classes))
+    /// Builds the model for such data. Hidden layers are the MLP's; the softmax regression has none.
+    pub fn build(
+        self,
+        hidden: &[usize],
+        shape: Shape,
+        task: Task,
+    ) -> Result<Box<dyn Model>, Unsuitable> {
+        match shape {
+            Shape::Flat(_) | Shape::Image { .. } => {
+                let hidden = if self == Self::Softmax { &[] } else { hidden };
+                let chain = Chain::new(shape.features(), hidden, task.outputs());
+                Ok(Box::new(chain))
+            }
+            Shape::Sparse(_) | Shape::Sequence { .. } => Err(Unsuitable {
+                model: self.to_string(),
+                data: shape.to_string(),
+                takes: "dense rows or images",
+            }),
+        }
     }
+}
+
+/// A model that cannot be trained on these data.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("model {model} cannot be trained on {data}: it takes {takes}")]
+pub struct Unsuitable {
+    /// The model.
+    pub model: String,
+    /// What a sample is.
+    pub data: String,
+    /// What it should be.
+    pub takes: &'static str,
 }
 
 /// A name that nothing here has.

@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use ecq_nn::Batch;
 use ecq_nn::data::{self, DataName, Dataset};
+use ecq_nn::{Batch, Targets};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tempfile::TempDir;
@@ -71,14 +71,14 @@ fn canonical_files_load_from_every_customary_place() {
         write_set(&dir.path().join(folder), compressed);
         let found = load(&dir).expect("it is complete");
         assert_eq!(
-            (found.train.len(), found.test.len(), found.features),
+            (found.train.len(), found.test.len(), found.shape.features()),
             (12, 5, 784)
         );
         let mut batch = Batch::default();
         found.train.gather(&[11, 0], &mut batch);
-        assert_eq!(batch.labels, [1, 0]);
+        assert_eq!(batch.targets, Targets::Classes(vec![1, 0]));
         let expected = ((11.0 * 784.0 % 251.0) / 255.0 - 0.1307) / 0.3081;
-        assert!((batch.inputs[[0, 0]] - expected).abs() < 1e-5);
+        assert!((batch.inputs.dense()[[0, 0]] - expected).abs() < 1e-5);
         fingerprints.push(found.fingerprint());
     }
     assert!(fingerprints.windows(2).all(|pair| pair[0] == pair[1]));

@@ -1,6 +1,7 @@
 //! Whole models against finite differences.
 
-use ecq_nn::{Batch, ModelName};
+use ecq_nn::data::{Shape, Task};
+use ecq_nn::{Batch, Inputs, Model, ModelName, Targets};
 use ndarray::Array2;
 
 fn batch(samples: usize, features: usize, classes: usize, seed: u32) -> Batch {
@@ -12,18 +13,27 @@ fn batch(samples: usize, features: usize, classes: usize, seed: u32) -> Batch {
     let value = |i: usize| draw(i) as f32 / u32::MAX as f32 * 2.0 - 1.0;
     let inputs = (0..samples * features).map(value).collect();
     Batch {
-        inputs: Array2::from_shape_vec((samples, features), inputs).expect("it has that shape"),
-        labels: (0..samples)
-            .map(|i| (draw(i + 77) as usize % classes) as u8)
-            .collect(),
+        inputs: Inputs::Dense(
+            Array2::from_shape_vec((samples, features), inputs).expect("it has that shape"),
+        ),
+        targets: Targets::Classes(
+            (0..samples)
+                .map(|i| draw(i + 77) % classes as u32)
+                .collect(),
+        ),
     }
+}
+
+fn build(name: ModelName, hidden: &[usize], features: usize, classes: usize) -> Box<dyn Model> {
+    name.build(hidden, Shape::Flat(features), Task::Classes(classes))
+        .expect("it takes dense rows")
 }
 
 /// g·d against the central difference (L(w + εd) − L(w − εd))/2ε along one random direction d.
 fn error(shape: [usize; 3], hidden: &[usize], seed: u32) -> f64 {
     const EPSILON: f32 = 2e-3;
     let [samples, features, classes] = shape;
-    let mut model = ModelName::Mlp.build(hidden, features, classes);
+    let mut model = build(ModelName::Mlp, hidden, features, classes);
     let batch = batch(samples, features, classes, seed);
     let parameters = model.initialise(u64::from(seed));
     let direction = model.initialise(1_000_000 + u64::from(seed));
@@ -71,7 +81,7 @@ fn the_gradient_is_that_of_the_mean_loss() {
 
 #[test]
 fn names_and_shapes_are_those_of_pytorch() {
-    let model = ModelName::Mlp.build(&[256, 128], 784, 10);
+    let model = build(ModelName::Mlp, &[256, 128], 784, 10);
     let tensors: Vec<_> = model
         .tensors()
         .iter()
@@ -87,5 +97,6 @@ fn names_and_shapes_are_those_of_pytorch() {
     ];
     assert_eq!(tensors, expected);
     assert_eq!(model.parameters(), 235_146);
-    assert_eq!(ModelName::Softmax.build(&[256], 64, 10).parameters(), 650);
+    let softmax = build(ModelName::Softmax, &[256], 64, 10);
+    assert_eq!(softmax.parameters(), 650);
 }

@@ -2,7 +2,7 @@
 
 use ecq_nn::data::{self, DataName, Dataset, Split};
 use ecq_nn::optim::{Schedule, Sgd};
-use ecq_nn::{Batch, ModelName, Sampler};
+use ecq_nn::{Batch, ModelName, Sampler, Targets};
 
 fn digits() -> Dataset {
     data::load(DataName::Digits, None).expect("it is embedded")
@@ -13,8 +13,14 @@ fn the_embedded_digits_are_complete() {
     let digits = digits();
     assert_eq!((digits.train.len(), digits.test.len()), (1438, 359));
     let mut histogram = [0; 10];
-    let labels = digits.train.labels().iter().chain(digits.test.labels());
-    labels.for_each(|label| histogram[usize::from(*label)] += 1);
+    for split in [&digits.train, &digits.test] {
+        let Targets::Classes(classes) = split.targets() else {
+            panic!("digits are classes");
+        };
+        classes
+            .iter()
+            .for_each(|class| histogram[*class as usize] += 1);
+    }
     assert_eq!(
         histogram,
         [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
@@ -23,12 +29,20 @@ fn the_embedded_digits_are_complete() {
     digits
         .train
         .gather(&(0..digits.train.len()).collect::<Vec<_>>(), &mut batch);
-    assert!(batch.inputs.iter().all(|pixel| (0.0..=1.0).contains(pixel)));
+    assert!(
+        batch
+            .inputs
+            .dense()
+            .iter()
+            .all(|pixel| (0.0..=1.0).contains(pixel))
+    );
 }
 
 fn accuracy_after(name: ModelName, steps: u64) -> f64 {
     let digits = digits();
-    let mut model = name.build(&[64, 32], digits.features, digits.classes);
+    let mut model = name
+        .build(&[64, 32], digits.shape, digits.task)
+        .expect("it takes images");
     let mut parameters = model.initialise(3);
     let mut gradient = vec![0.0; parameters.len()];
     let mut sgd = Sgd::new(0.9, parameters.len());

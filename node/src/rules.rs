@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use ecq_cluster::{Failure, Rank, RunConfig, Step};
-use ecq_nn::data::Dataset;
+use ecq_nn::data::{Dataset, Shape, Task};
 use ecq_nn::optim::{Schedule, Sgd};
 use ecq_nn::{Model, ModelName};
 use ecq_quant::{
@@ -18,20 +18,20 @@ use crate::replica::Replica;
 
 /// What a run needs to know of its data to make the same updates without them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// Length of a sample.
-    pub(crate) features: usize,
-    /// Number of classes.
-    pub(crate) classes: usize,
+pub(crate) struct DataFacts {
+    /// What a sample is.
+    pub(crate) shape: Shape,
+    /// What is to be said of it.
+    pub(crate) task: Task,
     /// Number of training samples.
     pub(crate) samples: usize,
 }
 
-impl Shape {
+impl DataFacts {
     pub(crate) fn of(dataset: &Dataset) -> Self {
         Self {
-            features: dataset.features,
-            classes: dataset.classes,
+            shape: dataset.shape,
+            task: dataset.task,
             samples: dataset.train.len(),
         }
     }
@@ -73,18 +73,19 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
-    pub(crate) fn new(config: RunConfig, names: Names, shape: Shape) -> Self {
+    /// An error says why the model cannot be trained on such data.
+    pub(crate) fn new(config: RunConfig, names: Names, data: DataFacts) -> Result<Self, NodeError> {
         let Names {
             model,
             schedule,
             codec,
         } = names;
-        let model = model.build(&config.hidden, shape.features, shape.classes);
+        let model = supported(model.build(&config.hidden, data.shape, data.task))?;
         let parameters = model.initialise(config.seed);
         let optimizer = Sgd::new(config.momentum as f32, parameters.len());
         let layout = Layout::of_shapes(model.tensors().iter().map(|tensor| &tensor.shape));
-        Self {
-            steps: config.total_steps(shape.samples as u64),
+        Ok(Self {
+            steps: config.total_steps(data.samples as u64),
             replica: Replica {
                 parameters,
                 optimizer,
@@ -95,7 +96,7 @@ impl Rules {
             schedule,
             codec,
             layout,
-        }
+        })
     }
 
     /// A decoder of the run's frames.
@@ -191,11 +192,11 @@ pub(crate) mod tests {
             quorum_wait: 0.0,
         };
         let names = Names::of(&config).expect("they are known");
-        let shape = Shape {
-            features: 64,
-            classes: 10,
+        let data = DataFacts {
+            shape: Shape::Flat(64),
+            task: Task::Classes(10),
             samples: 1438,
         };
-        Rules::new(config, names, shape)
+        Rules::new(config, names, data).expect("the model takes them")
     }
 }

@@ -8,7 +8,7 @@ use ecq_nn::data::{self, DataName, Dataset};
 use ecq_proto::limits::CHUNK_BYTES;
 
 use crate::error::NodeError;
-use crate::rules::{Names, Rules, Shape, supported};
+use crate::rules::{DataFacts, Names, Rules, supported};
 
 /// The rules of a run and the data that it trains on, ready for its first step.
 pub(crate) struct Workload {
@@ -23,7 +23,7 @@ impl Workload {
         let names = Names::of(&config)?;
         let dataset = data::load(name, data_dir.or(config.data_dir.as_deref()))?;
         Ok(Self {
-            rules: Rules::new(config, names, Shape::of(&dataset)),
+            rules: Rules::new(config, names, DataFacts::of(&dataset))?,
             dataset,
         })
     }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-use super::{DataError, DataName, Dataset, Split};
+use super::split::{Bytes, Samples, Scale};
+use super::{DataError, DataName, Dataset, Shape, Split, Task};
+use crate::batch::Targets;
 
 /// A data set in this format.
 pub(super) struct Source {
@@ -61,8 +63,12 @@ pub(super) fn load(source: &Source, dir: Option<&Path>) -> Result<Dataset, DataE
     let [images, labels, test_images, test_labels] = find(source, dir)?;
     Ok(Dataset {
         name: source.name,
-        features: (SIDE * SIDE) as usize,
-        classes: usize::from(CLASSES),
+        shape: Shape::Image {
+            height: SIDE as usize,
+            width: SIDE as usize,
+            channels: 1,
+        },
+        task: Task::Classes(usize::from(CLASSES)),
         train: split(source, images, labels)?,
         test: split(source, test_images, test_labels)?,
     })
@@ -98,11 +104,12 @@ fn split(source: &Source, images: PathBuf, labels: PathBuf) -> Result<Split, Dat
         return Err(labels.malformed(format!("label {}, expected 0 to 9", values[position])));
     }
     Ok(Split {
-        pixels,
-        labels: values,
-        features: (SIDE * SIDE) as usize,
-        factor: 1.0 / (255.0 * source.deviation),
-        offset: -source.mean / source.deviation,
+        samples: Samples::Bytes(Bytes {
+            bytes: pixels,
+            features: (SIDE * SIDE) as usize,
+            scales: vec![Scale::of_pixels(source.mean, source.deviation)],
+        }),
+        targets: Targets::Classes(values.into_iter().map(u32::from).collect()),
     })
 }
 

@@ -3,14 +3,17 @@
 mod digits;
 mod error;
 mod idx;
+mod shape;
+mod split;
 
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 pub use error::DataError;
+pub use shape::{Shape, Task};
+pub use split::Split;
 
-use crate::batch::Batch;
 use crate::model::UnknownName;
 
 /// The data sets there are.
@@ -38,10 +41,10 @@ pub fn load(name: DataName, dir: Option<&Path>) -> Result<Dataset, DataError> {
 pub struct Dataset {
     /// Its name.
     pub name: DataName,
-    /// Length of a sample.
-    pub features: usize,
-    /// Number of classes.
-    pub classes: usize,
+    /// What a sample is.
+    pub shape: Shape,
+    /// What is to be said of it.
+    pub task: Task,
     /// What is trained on.
     pub train: Split,
     /// What is evaluated on, never trained on.
@@ -52,70 +55,17 @@ impl Dataset {
     /// BLAKE3 of name, shape and contents: equal if and only if two nodes train on the same data.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.name.to_string().as_bytes());
-        for number in [
-            self.features,
-            self.classes,
-            self.train.len(),
-            self.test.len(),
+        for text in [
+            self.name.to_string(),
+            self.shape.to_string(),
+            format!("{:?}", self.task),
         ] {
-            hasher.update(&(number as u64).to_le_bytes());
+            hasher.update(&(text.len() as u64).to_le_bytes());
+            hasher.update(text.as_bytes());
         }
-        for split in [&self.train, &self.test] {
-            hasher.update(&split.pixels);
-            hasher.update(&split.labels);
-        }
+        self.train.hash(&mut hasher);
+        self.test.hash(&mut hasher);
         hasher.finalize().into()
-    }
-}
-
-/// Samples as bytes, one after another, and their classes. A quarter of the memory of floats.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Split {
-    pixels: Vec<u8>,
-    labels: Vec<u8>,
-    features: usize,
-    /// A pixel p is seen as `p · factor + offset`.
-    factor: f32,
-    offset: f32,
-}
-
-impl Split {
-    /// Number of samples.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
-    }
-
-    /// The class of each sample.
-    pub fn labels(&self) -> &[u8] {
-        &self.labels
-    }
-
-    /// Puts the samples with these indices into `batch`.
-    ///
-    /// # Panics
-    ///
-    /// If an index is not below [`Split::len`].
-    pub fn gather(&self, indices: &[usize], batch: &mut Batch) {
-        batch.resize(indices.len(), self.features);
-        for ((mut row, label), index) in batch
-            .inputs
-            .rows_mut()
-            .into_iter()
-            .zip(&mut batch.labels)
-            .zip(indices)
-        {
-            let pixels = &self.pixels[index * self.features..(index + 1) * self.features];
-            for (input, pixel) in row.iter_mut().zip(pixels) {
-                *input = f32::from(*pixel) * self.factor + self.offset;
-            }
-            *label = self.labels[*index];
-        }
     }
 }
 

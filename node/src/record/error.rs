@@ -22,7 +22,7 @@ pub enum Defect {
     #[error("this is no log of frames")]
     Magic,
     /// Another version of the format.
-    #[error("it is a log of version {0}, and this program reads version 1")]
+    #[error("it is a log of version {0}, and this program reads version 2")]
     Version(u32),
     /// Tag and length are not what was written.
     #[error("tag and length have a wrong checksum")]

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use ecq_cluster::{Digest, NodeId, Rank, Step, View, ViewNumber};
+use ecq_nn::data::{Shape, Task};
 
 use super::error::Defect;
-use crate::rules::Shape;
+use crate::rules::DataFacts;
 
 /// What a segment begins with.
-pub(super) const PREAMBLE: [u8; 8] = *b"ECQR\x01\0\0\0";
+pub(super) const PREAMBLE: [u8; 8] = *b"ECQR\x02\0\0\0";
 /// Tag, length and their checksum.
 pub(super) const HEAD_BYTES: usize = 16;
 /// The checksum after a body.
@@ -40,7 +41,7 @@ impl Tag {
 pub(crate) struct RunFacts {
     /// The resolved `config.toml`.
     pub(crate) config: String,
-    pub(crate) shape: Shape,
+    pub(crate) data: DataFacts,
     /// Steps of the run.
     pub(crate) steps: Step,
     /// Length of the flat parameter vector.
@@ -92,14 +93,7 @@ impl Header {
             }
             out.put_u32_le(count(self.members.len()));
             self.members.iter().for_each(|node| out.put_u64_le(*node));
-            let Shape {
-                features,
-                classes,
-                samples,
-            } = self.run.shape;
-            for number in [features, classes, samples] {
-                out.put_u64_le(number as u64);
-            }
+            encode_data(&self.run.data, out);
             out.put_u64_le(self.run.steps);
             out.put_u64_le(self.run.parameters);
             out.put_u32_le(count(self.run.config.len()));
@@ -113,15 +107,7 @@ impl Header {
         let length = body.try_get_u32_le().map_err(|_| SHORT)?;
         let members = (0..length).map(|_| number(&mut body));
         let members: Vec<NodeId> = members.collect::<Result<_, _>>()?;
-        let mut size = || {
-            let size = usize::try_from(number(&mut body)?);
-            size.map_err(|_| Defect::Structure("a size beyond this machine's"))
-        };
-        let shape = Shape {
-            features: size()?,
-            classes: size()?,
-            samples: size()?,
-        };
+        let data = decode_data(&mut body)?;
         let (steps, parameters) = (number(&mut body)?, number(&mut body)?);
         let config = piece(&mut body)?;
         let config = String::from_utf8(config.to_vec());
@@ -136,12 +122,65 @@ impl Header {
             members,
             run: RunFacts {
                 config,
-                shape,
+                data,
                 steps,
                 parameters,
             },
         })
     }
+}
+
+fn encode_data(data: &DataFacts, out: &mut Vec<u8>) {
+    let (kind, sizes) = match data.shape {
+        Shape::Flat(features) => (0, [features, 0, 0]),
+        Shape::Sparse(features) => (1, [features, 0, 0]),
+        Shape::Image {
+            height,
+            width,
+            channels,
+        } => (2, [height, width, channels]),
+        Shape::Sequence { length, vocabulary } => (3, [length, vocabulary, 0]),
+    };
+    let (task, classes) = match data.task {
+        Task::Classes(classes) => (0, classes),
+        Task::Regression => (1, 0),
+    };
+    out.put_u8(kind);
+    out.put_u8(task);
+    for number in sizes.into_iter().chain([classes, data.samples]) {
+        out.put_u64_le(number as u64);
+    }
+}
+
+fn decode_data(body: &mut Bytes) -> Result<DataFacts, Defect> {
+    let mut byte = || body.try_get_u8().map_err(|_| SHORT);
+    let (kind, task) = (byte()?, byte()?);
+    let mut size = || {
+        let size = usize::try_from(number(body)?);
+        size.map_err(|_| Defect::Structure("a size beyond this machine's"))
+    };
+    let sizes = [size()?, size()?, size()?];
+    let shape = match (kind, sizes) {
+        (0, [features, 0, 0]) => Shape::Flat(features),
+        (1, [features, 0, 0]) => Shape::Sparse(features),
+        (2, [height, width, channels]) => Shape::Image {
+            height,
+            width,
+            channels,
+        },
+        (3, [length, vocabulary, 0]) => Shape::Sequence { length, vocabulary },
+        _ => return Err(Defect::Structure("no known shape of samples")),
+    };
+    let task = match (task, size()?) {
+        (0, classes) => Task::Classes(classes),
+        (1, 0) => Task::Regression,
+        _ => return Err(Defect::Structure("no known task")),
+    };
+    Ok(DataFacts {
+        shape,
+        task,
+        samples: size()?,
+    })
 }
 
 impl Entry {

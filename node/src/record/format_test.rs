@@ -2,23 +2,39 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use ecq_cluster::Digest;
+use ecq_nn::data::{Shape, Task};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::error::Defect;
 use super::format::{self, Entry, HEAD_BYTES, Header, PREAMBLE, RunFacts, SUM_BYTES, Tag};
 use super::segment::{Blocks, Trouble};
-use crate::rules::Shape;
+use crate::rules::DataFacts;
 
 fn header() -> impl Strategy<Value = Header> {
-    let run = (".{0,40}", 0..1000_usize, 0..1000_usize, any::<u32>());
-    let run = run.prop_map(|(config, features, classes, steps)| RunFacts {
+    let shape = prop_oneof![
+        any::<usize>().prop_map(Shape::Flat),
+        any::<usize>().prop_map(Shape::Sparse),
+        any::<[usize; 3]>().prop_map(|[height, width, channels]| Shape::Image {
+            height,
+            width,
+            channels,
+        }),
+        any::<[usize; 2]>().prop_map(|[length, vocabulary]| Shape::Sequence { length, vocabulary }),
+    ];
+    let task = prop_oneof![
+        Just(Task::Regression),
+        any::<usize>().prop_map(Task::Classes),
+    ];
+    let data = (shape, task, any::<usize>());
+    let data = data.prop_map(|(shape, task, samples)| DataFacts {
+        shape,
+        task,
+        samples,
+    });
+    let run = (".{0,40}", data, any::<u32>()).prop_map(|(config, data, steps)| RunFacts {
         config,
-        shape: Shape {
-            features,
-            classes,
-            samples: features + classes,
-        },
+        data,
         steps: steps.into(),
         parameters: 7,
     });
@@ -167,9 +183,9 @@ fn nothing_is_allocated_on_a_length_alone() {
 #[test]
 fn other_versions_and_other_files_are_named() {
     let mut bytes = PREAMBLE;
-    bytes[4] = 2;
-    let found = read(&bytes).expect_err("this is version 2");
-    assert!(matches!(found, Trouble::Defect(Defect::Version(2))));
+    bytes[4] = 1;
+    let found = read(&bytes).expect_err("this is version 1");
+    assert!(matches!(found, Trouble::Defect(Defect::Version(1))));
     let found = read(b"{\"step\": 1}").expect_err("this is JSON");
     assert!(matches!(found, Trouble::Defect(Defect::Magic)));
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ecq_cluster::{Member, View};
+use ecq_nn::data::{Shape, Task};
 use tempfile::TempDir;
 
 use super::error::LogError;
 use super::format::{Entry, Header, RunFacts};
 use super::log::{Log, name};
-use crate::rules::Shape;
+use crate::rules::DataFacts;
 
 fn header(view: u64, first_step: u64, config: &str) -> Header {
     let member = |node| Member {
@@ -25,9 +26,9 @@ fn header(view: u64, first_step: u64, config: &str) -> Header {
     };
     let run = RunFacts {
         config: config.to_owned(),
-        shape: Shape {
-            features: 1,
-            classes: 2,
+        data: DataFacts {
+            shape: Shape::Flat(1),
+            task: Task::Classes(2),
             samples: 3,
         },
         steps: 9,

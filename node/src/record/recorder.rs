@@ -10,7 +10,7 @@ use ecq_cluster::{Rank, View, ViewNumber};
 use super::error::RecordError;
 use super::format::{Entry, Header, RunFacts};
 use super::log::name;
-use crate::rules::Shape;
+use crate::rules::DataFacts;
 use crate::workload::Workload;
 
 /// Where logs of runs go if nobody says so, each in a directory with the run's name.
@@ -50,7 +50,7 @@ impl Recorder {
             run: RunFacts {
                 // Invariant: it was parsed from such a text.
                 config: config.to_toml().unwrap_or_default(),
-                shape: Shape::of(&workload.dataset),
+                data: DataFacts::of(&workload.dataset),
                 steps: workload.rules.steps,
                 parameters: workload.rules.replica.parameters.len() as u64,
             },
@@ -148,6 +148,7 @@ mod tests {
 
     use bytes::Bytes;
     use ecq_cluster::{Member, Step};
+    use ecq_nn::data::{Shape, Task};
 
     use super::*;
     use crate::record::Log;
@@ -157,9 +158,9 @@ mod tests {
             dir: dir.to_owned(),
             run: RunFacts {
                 config: "seed = 1".to_owned(),
-                shape: Shape {
-                    features: 1,
-                    classes: 2,
+                data: DataFacts {
+                    shape: Shape::Flat(1),
+                    task: Task::Classes(2),
                     samples: 3,
                 },
                 steps: 4,

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use bytes::Bytes;
 use ecq_cluster::{Digest, Failure, Quorum, Rank, RunConfig, Step};
+use ecq_nn::data::Shape;
 use ecq_quant::Aggregator;
 
 use crate::record::{Entry, Log, LogError, Logged, RunFacts, Steps};
-use crate::rules::{Names, Rules, Shape};
+use crate::rules::{DataFacts, Names, Rules};
 pub use difference::{FrameDifference, Kind, ValueDifference};
 
 /// Bound on the parameters of a model that is made on a log's word alone.
@@ -176,23 +177,27 @@ fn rules(run: &RunFacts) -> Result<Rules, String> {
     let config = RunConfig::from_toml(&run.config).map_err(|error| error.to_string())?;
     let names = Names::of(&config).map_err(|error| error.to_string())?;
     // The model is made only if its size is the one that the log says, and a possible one.
-    let Shape {
-        features, classes, ..
-    } = run.shape;
-    let widths = [&[features], &config.hidden[..], &[classes]].concat();
+    let DataFacts { shape, task, .. } = run.data;
+    let inputs = match shape {
+        Shape::Sequence { length, vocabulary } => length.max(vocabulary),
+        _ => shape.features(),
+    };
+    let outputs = task.outputs();
+    let widths = [&[inputs], &config.hidden[..], &[outputs]].concat();
     let weights = widths
         .windows(2)
         .map(|pair| pair[0] as u128 * pair[1] as u128);
     let possible = weights.sum::<u128>() <= PARAMETERS_MAX;
-    let made = possible.then(|| names.model.build(&config.hidden, features, classes));
+    let made = possible.then(|| names.model.build(&config.hidden, shape, task));
+    let made = made.transpose().map_err(|error| error.to_string())?;
     if made.is_none_or(|model| model.parameters() as u64 != run.parameters) {
         return Err(format!(
-            "a model of {features} features, hidden layers of {:?} and {classes} classes does not have \
-             the {} parameters that the log says",
+            "a model of {shape}, hidden layers of {:?} and {outputs} outputs does not have the {} \
+             parameters that the log says",
             config.hidden, run.parameters
         ));
     }
-    let rules = Rules::new(config, names, run.shape);
+    let rules = Rules::new(config, names, run.data).map_err(|error| error.to_string())?;
     if rules.steps != run.steps {
         return Err(format!(
             "the log is of {} steps, and its configuration makes {} here",
