@@ -203,6 +203,7 @@ proptest! {
     fn the_coordinator_concludes_once_and_says_nothing_more(
         events in vec((0..1500_u64, coordinator_event()), 0..60),
         history in proptest::option::of(vec(view(), 0..3)),
+        made in 0..2_u64,
         found in fingerprint(),
         checkpoint_every in proptest::option::of(1..3_u64),
     ) {
@@ -210,7 +211,7 @@ proptest! {
         let config = RunConfig { checkpoint_every, ..config };
         let (text, version) = (String::new(), "1".to_owned());
         let mut machine = match history {
-            Some(views) => Coordinator::resume(&config, text, version, views, Some(found)),
+            Some(views) => Coordinator::resume(&config, text, version, views, made, Some(found)),
             None => Coordinator::new(&config, text, version),
         };
         let (mut now, mut over) = (0, false);

@@ -27,7 +27,8 @@ enum Phase {
     /// Seats are filled and nodes prepare.
     Gathering,
     /// This process begins in the middle of a run, or the last member of this view is lost: members come
-    /// back, or as many nodes as it takes go on from their checkpoints.
+    /// back, or as many nodes as it takes go on from their checkpoints. If none were to be kept, nobody is
+    /// known to have made a step.
     Recovering(View),
     /// The view is being stored; it follows from the change.
     Storing(View, Change),

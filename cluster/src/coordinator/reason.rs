@@ -25,11 +25,17 @@ impl Coordinator {
             Phase::Gathering if joined < nodes as usize => {
                 format!("waiting for nodes: {joined} of {nodes} have joined")
             }
-            Phase::Recovering(view) => format!(
-                "waiting for the members of view {}, or for {nodes} nodes to go on from their \
-                 checkpoints: {ready} are ready",
-                view.number
-            ),
+            Phase::Recovering(view) => {
+                let how = match self.config.checkpoint_every {
+                    Some(_) => "go on from their checkpoints",
+                    None => "begin anew",
+                };
+                format!(
+                    "waiting for the members of view {}, or for {nodes} nodes to {how}: {ready} are \
+                     ready",
+                    view.number
+                )
+            }
             Phase::Gathering => format!("nodes prepare: {ready} of {nodes} are ready"),
             Phase::Storing(view, _) => format!("storing view {}", view.number),
             Phase::Training(view) if view.size() < min_nodes => format!(

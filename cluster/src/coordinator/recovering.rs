@@ -6,7 +6,8 @@
 //! within the lease is lost.
 //!
 //! If no member is left, the run goes on from checkpoints as soon as there are as many nodes as it began
-//! with: at the latest step for which those of all members are there.
+//! with: at the latest step for which those of all members are there. Without checkpoints it can so begin
+//! anew, from the seed, as long as it has made no step: its first view may be stored, and nobody have heard of it.
 
 use std::collections::BTreeMap;
 
@@ -19,13 +20,15 @@ use crate::message::{Failure, Fingerprint, Legacy, ToNode};
 use crate::view::View;
 
 impl Coordinator {
-    /// A coordinator of a run that has this history of views and began with replicas and data of this
-    /// fingerprint; the rest is as for [`Coordinator::new`].
+    /// A coordinator of a run that has this history of views, of which it is known that it has made `made`
+    /// steps, and that began with replicas and data of this fingerprint; the rest is as for
+    /// [`Coordinator::new`].
     pub fn resume(
         config: &RunConfig,
         text: String,
         version: String,
         views: impl IntoIterator<Item = View>,
+        made: Step,
         standard: Option<Fingerprint>,
     ) -> Self {
         let mut coordinator = Self::new(config, text, version);
@@ -36,6 +39,7 @@ impl Coordinator {
         }
         if let Phase::Recovering(view) = &coordinator.phase
             && config.checkpoint_every.is_none()
+            && (made > 0 || view.first_step > 0)
         {
             // Only its members can go on. Their leases begin when time does.
             let view = view.clone();
@@ -113,7 +117,7 @@ impl Coordinator {
         }
     }
 
-    /// Goes on from checkpoints.
+    /// Goes on from checkpoints, or from the seed if there are none.
     pub(super) fn recover(&mut self, out: &mut Vec<Command>) {
         let nodes: Vec<NodeId> = self.seats.members().iter().map(|m| m.node).collect();
         let kept = self.kept(&nodes);

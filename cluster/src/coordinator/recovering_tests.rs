@@ -5,14 +5,19 @@ use crate::message::Legacy;
 use crate::view::Member;
 
 fn bench(checkpoint_every: Option<Step>, views: &[View]) -> Bench {
+    of_run(2, checkpoint_every, views, 1)
+}
+
+/// A coordinator that begins in the middle of a run of so many nodes, which has made at least so many steps.
+fn of_run(nodes: u32, checkpoint_every: Option<Step>, views: &[View], made: Step) -> Bench {
     let config = RunConfig {
         checkpoint_every,
-        ..config(2)
+        ..config(nodes)
     };
     let standard = Some(fingerprint(1, 2));
     let views = views.iter().cloned();
     let version = VERSION.into();
-    let machine = Coordinator::resume(&config, "the text".into(), version, views, standard);
+    let machine = Coordinator::resume(&config, "the text".into(), version, views, made, standard);
     Bench { machine, now: 0 }
 }
 
@@ -164,6 +169,72 @@ fn new_nodes_go_on_from_the_checkpoint_that_most_have() {
     }
 }
 
+/// Its first view was stored, and nobody heard of it: who was to be a member comes as a new node, and no checkpoints
+/// are needed to begin.
+#[test]
+fn a_run_that_has_made_no_step_begins_anew() {
+    let mut bench = of_run(2, None, &[view(1, 0)], 0);
+    let state = bench.machine.state().expect("it is not over");
+    assert!(state.contains("2 nodes to begin anew: 0 are"), "{state}");
+    let prepared = || ToCoordinator::Prepared {
+        fingerprint: fingerprint(1, 2),
+        kept: Vec::new(),
+    };
+    for node in [3, 4] {
+        let said = bench.says(node, hello(None));
+        let welcome = |command: &Command| matches!(command, Command::Send { to, message: ToNode::Welcome { .. } } if *to == node);
+        assert!(said.iter().any(welcome), "{said:?}");
+    }
+    bench.says(3, prepared());
+    let said = bench.says(4, prepared());
+    let stored = said.iter().find_map(|command| match command {
+        Command::Persist(view) => Some(view.clone()),
+        _ => None,
+    });
+    let stored = stored.expect("a view");
+    let nodes: Vec<NodeId> = stored.members.iter().map(|member| member.node).collect();
+    assert_eq!(
+        (stored.number, stored.first_step, stored.consumed),
+        (2, 0, 0)
+    );
+    assert_eq!(nodes, [3, 4]);
+}
+
+/// Of the members of such a view, one that has heard of it takes its place, and a node that came for the other is told
+/// to come again.
+#[test]
+fn whoever_has_heard_of_the_first_view_goes_on_with_it() {
+    let mut bench = of_run(2, None, &[view(1, 0)], 0);
+    bench.says(3, hello(None));
+    let said = bench.says(1, back(1, false));
+    let excluded = |command: &Command| {
+        matches!(
+            command,
+            Command::Send {
+                to: 3,
+                message: ToNode::Excluded(_)
+            }
+        )
+    };
+    assert!(said.iter().any(excluded), "{said:?}");
+    assert_eq!(bench.machine.view(), Some(&view(1, 0)));
+}
+
+/// Steps that are made and not kept are not made again by themselves.
+#[test]
+fn a_run_without_checkpoints_that_has_made_steps_fails_with_its_members() {
+    for (views, made) in [(vec![view(1, 0)], 1), (vec![view(1, 0), view(2, 7)], 0)] {
+        let mut bench = of_run(2, None, &views, made);
+        let mut said = Vec::new();
+        for now in [400, 800, 1100] {
+            bench.now = now;
+            said = bench.handle(Event::Tick);
+        }
+        let failed = |command: &Command| matches!(command, Command::Conclude(Outcome::Failed(_)));
+        assert!(said.iter().any(failed), "{said:?}");
+    }
+}
+
 /// Who takes up which rank's checkpoint.
 type Restores = Vec<(NodeId, Option<Rank>)>;
 
@@ -173,15 +244,7 @@ fn recovered(
     nodes: u32,
     kept: &[(NodeId, &[Kept])],
 ) -> (Step, Restores, Vec<Command>) {
-    let config = RunConfig {
-        checkpoint_every: Some(5),
-        ..config(nodes)
-    };
-    let standard = Some(fingerprint(1, 2));
-    let version = VERSION.into();
-    let views = views.iter().cloned();
-    let machine = Coordinator::resume(&config, "the text".into(), version, views, standard);
-    let mut bench = Bench { machine, now: 0 };
+    let mut bench = of_run(nodes, Some(5), views, 1);
     let mut said = Vec::new();
     for (node, kept) in kept {
         bench.says(*node, hello(None));

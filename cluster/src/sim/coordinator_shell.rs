@@ -48,13 +48,13 @@ impl World {
 
     /// Ends the coordinator's process. What it was storing may be stored or not.
     pub(super) fn crash_coordinator(&mut self, back: Option<Millis>, stored: bool) {
-        // Whoever has not heard that it is a member has nothing to go on with.
+        // Whoever has not heard that it is a member has nothing to go on with, once the run has begun.
         let processes = self.processes.iter();
         let idle = processes.filter(|(_, process)| {
             let view = process.machine.view();
             view.is_none_or(|(_, rank)| rank.is_none())
         });
-        self.record.struck.extend(idle.map(|(node, _)| *node));
+        self.record.unannounced.extend(idle.map(|(node, _)| *node));
         self.end(COORDINATOR, Departure::Crashed);
         self.sites[COORDINATOR as usize].backlog.clear();
         self.record.changing = None;
@@ -96,11 +96,15 @@ impl World {
         let views = known.iter().map(|(_, view)| view.clone());
         let version = super::scenario::VERSION.to_owned();
         let standard = Some(super::node_shell::FINGERPRINT);
+        // What members have measured is stored some time later.
+        let applied = self.record.applied.iter().map(|applied| applied.step + 1);
+        let made = applied.max().filter(|_| !self.random.one_in(2));
         self.coordinator = Coordinator::resume(
             &self.scenario.config,
             String::new(),
             version,
             views,
+            made.unwrap_or(0),
             standard,
         );
         self.coordinator_event(Event::Tick);

@@ -143,9 +143,14 @@ pub(super) struct Record {
     pub(super) legacies: Vec<(ViewNumber, Legacy)>,
     /// Nodes that a fault has struck.
     pub(super) struck: BTreeSet<NodeId>,
+    /// Nodes that were no members when the coordinator died: it may have stored a view with them.
+    pub(super) unannounced: BTreeSet<NodeId>,
     /// Whether somebody ended the run.
     pub(super) stopped: bool,
     pub(super) coordinator: Life,
+    /// Until when the coordinator, which was started again, waited for any member to come back, or for nodes to
+    /// begin anew.
+    pub(super) expectant: Millis,
     /// Whether the coordinator has been started again.
     pub(super) resumed: bool,
     /// Nodes' lives; node 1 comes first.
@@ -182,8 +187,10 @@ impl Record {
             inherited: Vec::new(),
             legacies: Vec::new(),
             struck: BTreeSet::new(),
+            unannounced: BTreeSet::new(),
             stopped: false,
             coordinator: Life::new(0, false),
+            expectant: 0,
             resumed: false,
             nodes: Vec::new(),
             outcome: None,

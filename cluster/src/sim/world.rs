@@ -183,6 +183,10 @@ impl World {
     /// Checks the invariants after something has happened.
     pub(super) fn judge(&mut self) -> Result<(), (&'static str, String)> {
         self.record.over = self.over();
+        let idle = self.coordinator.view().is_none() && self.storing.is_empty();
+        if self.record.resumed && idle {
+            self.record.expectant = self.record.now;
+        }
         invariants::check(&self.record)?;
         self.record.settle();
         Ok(())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use ecq_cluster::coordinator::Coordinator;
-use ecq_cluster::{Fingerprint, RunConfig, View};
+use ecq_cluster::{Fingerprint, RunConfig, Step, View};
 use ecq_proto::v1::RunStatus;
 use tokio::sync::{mpsc, watch};
 
@@ -46,7 +46,8 @@ impl Driver {
         let stored = store.read()?;
         let version = ecq_proto::VERSION.to_owned();
         let (views, found) = (stored.views, stored.fingerprint);
-        let machine = Coordinator::resume(&config, text, version, views.clone(), found);
+        let made = stored.steps.len() as Step;
+        let machine = Coordinator::resume(&config, text, version, views.clone(), made, found);
         dir.discard(&format!("{MODEL}.partial"));
         let history = (&views[..], &stored.notes[..]);
         let mut driver = Self::with(config, machine, dir, store, history, inputs)?;

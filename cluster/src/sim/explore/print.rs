@@ -105,7 +105,7 @@ fn past(record: &Record) -> impl Debug {
         ),
         (
             hash(&record.outcome),
-            &record.struck,
+            (&record.struck, &record.unannounced),
             record.changing,
             record.resumed,
         ),

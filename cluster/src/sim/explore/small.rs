@@ -67,7 +67,7 @@ const ALL_HARMS: &[Harm] = &[
 ];
 
 /// All of them.
-pub const SMALL: [Small; 4] = [
+pub const SMALL: [Small; 5] = [
     Small {
         // How nodes come together.
         name: "beginning",
@@ -76,6 +76,16 @@ pub const SMALL: [Small; 4] = [
         faults: 0,
         harms: &[],
         restarts: 0,
+        begin: Begin::Greeting,
+    },
+    Small {
+        // The coordinator dies while nodes come together, and they come again.
+        name: "again",
+        nodes: 2,
+        steps: 1,
+        faults: 1,
+        harms: &[Harm::CrashCoordinator],
+        restarts: 2,
         begin: Begin::Greeting,
     },
     Small {

@@ -24,7 +24,8 @@ pub(super) fn check(record: &Record) -> Result<(), String> {
 
 /// Within [`LOSS_MAX`] of losing a member, and within [`NEWS_MAX`] if its connection broke, the
 /// coordinator stores a view without it, or ends the run. It may have to wait for others that are
-/// lost as well.
+/// lost as well. One that was started again waits for members that may be frozen, if they have made no step: as
+/// many nodes as it takes can come in their place.
 fn losses_are_noticed(record: &Record) -> Result<(), String> {
     let Some((stored, view)) = record.durable.last() else {
         return Ok(());
@@ -53,7 +54,7 @@ fn losses_are_noticed(record: &Record) -> Result<(), String> {
             continue;
         };
         let since = since.max(*stored).max(record.coordinator.awake);
-        let since = since.max(record.apart);
+        let since = since.max(record.apart).max(record.expectant);
         if record.now > since + notice + CHANGE_MAX {
             return Err(format!(
                 "member {} is lost since {since} ms and the coordinator does nothing",
@@ -89,7 +90,8 @@ fn the_end_is_known(record: &Record) -> Result<(), String> {
 }
 
 /// Whoever reports success has applied every step, and so has everybody else. A run fails only if it
-/// is stopped, or no member is left to go on with.
+/// is stopped, or no member is left to go on with. Nobody is needed before anybody has heard of a view: any nodes
+/// can begin.
 fn the_end_is_true(record: &Record) -> Result<(), String> {
     let completed = match &record.outcome {
         Some((_, Outcome::Completed { steps, digest })) => Some((*steps, *digest)),
@@ -101,7 +103,9 @@ fn the_end_is_true(record: &Record) -> Result<(), String> {
     if let Some(completed) = completed {
         all_have_applied(record, completed)?;
     } else if let Some((_, Outcome::Failed(failure))) = &record.outcome {
-        let struck = |node| record.struck.contains(&node);
+        let begun = !record.installed.is_empty();
+        let unannounced = |node| begun && record.unannounced.contains(&node);
+        let struck = |node| record.struck.contains(&node) || unannounced(node);
         if !record.stopped && !members.iter().all(|member| struck(member.node)) {
             return Err(format!("members are left, but the run ended: {failure}"));
         }
