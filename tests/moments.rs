@@ -146,6 +146,43 @@ fn a_donor_dies_in_the_middle_of_its_snapshot() {
     end_well(nodes);
 }
 
+/// Its first view is stored, one node never hears of it and the other dies with the coordinator: nobody has made a step,
+/// and both come as new nodes.
+#[test]
+fn a_coordinator_dies_before_its_first_view_is_heard_of() {
+    let dir = directory();
+    let launch = ["launch", "-n", "2", "--run-dir", "run", "--json"];
+    let undisturbed = ecq(dir.path(), &[&launch[..], &SMALL].concat());
+    let undisturbed: Value = serde_json::from_str(&undisturbed.stdout).expect("it is JSON");
+    let proxy = Proxy::start();
+    let fixed = ["-n", "2", "--run-dir", "run", "--name", "x"];
+    let mut cluster = Cluster::start(&[&fixed[..], &SMALL].concat());
+    proxy.lead_to(cluster.address());
+    let record = ["--record-dir", "run/record"];
+    let mut first = cluster.node_by(&proxy.address(), &record);
+    first.until(|line| line.contains("waiting for the other nodes").then_some(()));
+    // Less than the view, and more than a sign of life.
+    proxy.stall_after(Way::Back, 40);
+    let second = cluster.node(&record);
+    cluster.until("view 1: 2 members train");
+    proxy.until_stalled();
+    cluster.kill_coordinator();
+    second.signal("KILL");
+    second.finish();
+    proxy.cut();
+    cluster.resume();
+    cluster.until("or for 2 nodes to begin anew: 0 are ready");
+    proxy.heal();
+    let nodes = vec![first, node(&cluster)];
+    let (_, summary) = completes(&mut cluster);
+    is_proved(&cluster);
+    assert_eq!(summary["replica_digest"], undisturbed["replica_digest"]);
+    assert_eq!(summary["residuals_lost"], 0);
+    let views = views(&cluster.run());
+    assert!(views.len() == 2 && views[1].first_step == 0, "{views:?}");
+    end_well(nodes);
+}
+
 #[test]
 fn a_coordinator_dies_in_the_middle_of_the_delivery() {
     let proxy = Proxy::start();

@@ -76,9 +76,11 @@ impl Residuals {
             .filter(|note| matches!(note.fate, Fate::Flushed(step) if step >= view.first_step));
         let gone = self.members.difference(&members).copied();
         let gone: BTreeSet<NodeId> = gone.chain(void.map(|note| note.node)).collect();
+        // Before the first step there is none.
+        let begun = view.first_step > 0;
         let lost = gone
             .into_iter()
-            .filter(|node| !accounted(*node) && !members.contains(node));
+            .filter(|node| begun && !accounted(*node) && !members.contains(node));
         let lost: Vec<(NodeId, Fate)> = lost
             .map(|node| {
                 (
@@ -187,6 +189,14 @@ mod tests {
         residuals.install(&view(2, 7, &[2, 3]), &[Legacy::Flushed { node, step }]);
         let notes = residuals.install(&view(3, 6, &[3]), &[]);
         assert_eq!(fates(notes)[0], (1, Fate::Lost(0.5)));
+    }
+
+    #[test]
+    fn before_the_first_step_there_is_nothing_to_lose() {
+        let mut residuals = Residuals::default();
+        residuals.install(&view(1, 0, &[1, 2]), &[]);
+        assert!(residuals.install(&view(2, 0, &[3, 4]), &[]).is_empty());
+        assert_eq!(residuals.loss(), Loss::default());
     }
 
     /// A run that goes on from checkpoints, whose members are other nodes.
