@@ -10,9 +10,10 @@ use ecq_nn::data::{self, DataName};
 use ecq_nn::optim::{Schedule, Sgd};
 use ecq_nn::{Batch, ModelName, Sampler};
 use ecq_quant::{CodecSpec, Decoder, Encoder, FrameId, Layout, aggregate};
-use harness::{Cluster, Ended, Program, directory, read, signal};
+use harness::{
+    Cluster, Ended, Program, Residual, View, directory, end_well, read, residuals, signal, views,
+};
 use safetensors::SafeTensors;
-use serde_json::Value;
 
 /// Small steps, so that much happens in little time, and leases that end soon.
 const RUN: [&str; 8] = [
@@ -25,65 +26,6 @@ const RUN: [&str; 8] = [
     "--digest-every",
     "100",
 ];
-
-/// A view as `history.jsonl` says it: its first step, its members in rank order, and what became of residuals.
-#[derive(Debug)]
-struct View {
-    first_step: u64,
-    nodes: Vec<u64>,
-    residuals: Vec<Residual>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Residual {
-    Flushed { node: u64, step: u64 },
-    Kept { node: u64, by: u64 },
-    Lost { node: u64 },
-}
-
-fn history(dir: &Path) -> Vec<View> {
-    let number = |value: &Value| value.as_u64().expect("it is a number");
-    let view = |line: &str| {
-        let line: Value = serde_json::from_str(line).expect("it is JSON");
-        let members = line["members"].as_array().expect("there are members");
-        let residuals = line["residuals"].as_array().expect("there may be some");
-        let residual = |it: &Value| {
-            let node = number(&it["node"]);
-            match (&it["flushed_at"], &it["kept_by"]) {
-                (Value::Null, Value::Null) => {
-                    assert!(it["lost_norm"].as_f64().is_none_or(|norm| norm >= 0.0));
-                    Residual::Lost { node }
-                }
-                (step, Value::Null) => Residual::Flushed {
-                    node,
-                    step: number(step),
-                },
-                (_, by) => Residual::Kept {
-                    node,
-                    by: number(by),
-                },
-            }
-        };
-        View {
-            residuals: residuals.iter().map(residual).collect(),
-            first_step: number(&line["first_step"]),
-            nodes: members
-                .iter()
-                .map(|member| number(&member["node"]))
-                .collect(),
-        }
-    };
-    read(dir.join("run/history.jsonl"))
-        .lines()
-        .map(view)
-        .collect()
-}
-
-/// What became of residuals, in the order in which it was said.
-fn residuals(views: &[View]) -> Vec<Residual> {
-    let said = views.iter().flat_map(|view| &view.residuals);
-    said.copied().collect()
-}
 
 /// What `node` begins with: what another had when it was left out, if it goes on with that.
 fn inherited(encoders: &BTreeMap<u64, Encoder>, said: &[Residual], heir: u64) -> Option<Encoder> {
@@ -160,7 +102,7 @@ fn replay(views: &[View], steps: u64, global_batch: Option<u64>) -> Vec<f32> {
 fn is_its_history(
     ended: &Ended,
     dir: &Path,
-    views: usize,
+    views_min: usize,
     steps: u64,
     batch: Option<u64>,
 ) -> Vec<Residual> {
@@ -170,8 +112,8 @@ fn is_its_history(
         "{}",
         ended.stdout
     );
-    let history = history(dir);
-    assert!(history.len() >= views, "{history:?}");
+    let history = views(&dir.join("run"));
+    assert!(history.len() >= views_min, "{history:?}");
     let expected = replay(&history, steps, batch);
     let file = std::fs::read(dir.join("run/model.safetensors")).expect("it is there");
     let file = SafeTensors::deserialize(&file).expect("it is a safetensors file");
@@ -253,12 +195,10 @@ fn who_comes_back_trains_on_with_the_others() {
         "--record",
     ];
     let mut cluster = cluster(&args);
-    let record = ["--record-dir", "run/record"];
-    let mut nodes: Vec<Program> = (0..3).map(|_| cluster.node(&record)).collect();
-    cluster.until("view 1: 3 members train");
+    let mut nodes = cluster.recorders(3);
     nodes.remove(1).signal("KILL");
     cluster.until("2 members train");
-    nodes.push(cluster.node(&record));
+    nodes.push(cluster.recorder(&[]));
     cluster.until("3 members train");
     // And one that leaves in order, with a last contribution that keeps nothing back.
     let leaver = nodes.remove(0);
@@ -282,21 +222,19 @@ fn who_comes_back_trains_on_with_the_others() {
         "{residuals:?}"
     );
     // The frames alone make the same, those of the last contribution among them.
-    let replayed = harness::ecq(cluster.dir(), &["replay", "run", "--verify"]);
-    assert_eq!(replayed.code(), Some(0), "{}", replayed.stderr);
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    cluster.is_proved();
+    end_well(nodes);
 }
 
 /// T13: a node that stands still longer than its lease is left out, and welcomed back. The other waits
 /// for it, so that it is not too late for that.
 #[test]
 fn who_was_frozen_comes_back_by_itself() {
-    let mut cluster = cluster(&["-n", "2", "--min-nodes", "2", "--steps", "5000"]);
+    let counts = ["-n", "2", "--min-nodes", "2", "--steps", "5000"];
+    let mut cluster = cluster(&[&counts[..], &["--checkpoint-every", "100"]].concat());
     let mut nodes: Vec<Program> = (0..2).map(|_| cluster.node(&[])).collect();
-    cluster.until("view 1: 2 members train");
+    // There is a residual to lose.
+    nodes[1].until(|line| line.contains("kept a checkpoint").then_some(()));
     nodes[1].signal("STOP");
     cluster.until("1 of at least 2 are there");
     nodes[1].signal("CONT");
@@ -314,10 +252,7 @@ fn who_was_frozen_comes_back_by_itself() {
         _ => None,
     });
     assert!(lost.is_some_and(is_kept), "{residuals:?}");
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    end_well(nodes);
 }
 
 #[test]
@@ -331,9 +266,7 @@ fn below_the_least_number_of_nodes_the_run_waits() {
     cluster.until("2 members train");
     let ended = cluster.finish();
     is_its_history(&ended, cluster.dir(), 3, 2000, None);
-    for node in nodes {
-        assert_eq!(node.finish().code(), Some(0));
-    }
+    end_well(nodes);
 }
 
 /// Who is started again before it is missed finds its own seat taken, and waits for it.
@@ -349,9 +282,7 @@ fn a_seat_is_waited_for() {
     frozen.signal("KILL");
     let ended = cluster.finish();
     is_its_history(&ended, cluster.dir(), 3, 2000, None);
-    for node in nodes.into_iter().chain([another]) {
-        assert_eq!(node.finish().code(), Some(0));
-    }
+    end_well(nodes.into_iter().chain([another]));
     // One that never gets a seat says so in the end.
     let full = Cluster::start(&["-n", "1", "--steps", "100000000", "--run-dir", "full"]);
     let mut node = full.node(&[]);

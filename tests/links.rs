@@ -4,7 +4,7 @@
 
 mod harness;
 
-use harness::{Cluster, Ended, Program, Proxy, Way, directory, ecq, read, views};
+use harness::{Cluster, Program, Proxy, Way, directory, ecq, end_well, views};
 use serde_json::Value;
 
 /// Small steps, so that much happens in little time, and leases that end soon.
@@ -37,15 +37,9 @@ fn cluster(proxy: &Proxy, steps: &str) -> (Cluster, Vec<Program>) {
     (cluster, nodes)
 }
 
-fn summary(ended: &Ended, cluster: &Cluster) -> Value {
-    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    serde_json::from_str(&read(cluster.run().join("summary.json"))).expect("it is JSON")
-}
-
 /// The run has completed, in views of the same three members, as if nothing had happened.
 fn ends_as_undisturbed(mut cluster: Cluster, nodes: Vec<Program>, number: usize, steps: &str) {
-    let ended = cluster.finish();
-    let found = summary(&ended, &cluster);
+    let (ended, found) = cluster.completes();
     let views = views(&cluster.run());
     assert!(views.len() >= number, "{}", ended.stderr);
     assert!(
@@ -59,10 +53,7 @@ fn ends_as_undisturbed(mut cluster: Cluster, nodes: Vec<Program>, number: usize,
     );
     let expected: Value = serde_json::from_str(&undisturbed.stdout).expect("it is JSON");
     assert_eq!(found["replica_digest"], expected["replica_digest"]);
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    end_well(nodes);
 }
 
 #[test]
@@ -111,12 +102,8 @@ fn who_is_cut_off_is_left_out_until_its_link_heals() {
     proxy.lead_to_node(&mut nodes[0]);
     proxy.heal();
     cluster.until("3 members train");
-    let ended = cluster.finish();
-    summary(&ended, &cluster);
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    cluster.completes();
+    end_well(nodes);
 }
 
 /// A member that the coordinator does not hear costs its lease; what it was told meanwhile it hears late.
@@ -135,9 +122,6 @@ fn a_stalled_session_costs_its_lease() {
     stalled.until(|line| line.contains("trying to come back").then_some(()));
     cluster.until("3 members train");
     nodes.push(stalled);
-    summary(&cluster.finish(), &cluster);
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    cluster.completes();
+    end_well(nodes);
 }

@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{Cluster, Ended, Program, Proxy, Way, directory, ecq, names, views};
+use harness::{Cluster, Program, Proxy, Way, directory, ecq, end_well, names, views};
 use serde_json::Value;
 
 /// Small steps, all of them recorded, and an end that is not far.
@@ -23,36 +23,10 @@ fn cluster(args: &[&[&str]]) -> Cluster {
 }
 
 /// A node that writes its part of the record, reached through the proxy.
-fn node_behind(proxy: &Proxy, cluster: &Cluster) -> Program {
-    let args = ["--record-dir", "run/record", "--advertise"];
-    let mut node = cluster.node(&[&args[..], &[&proxy.address()]].concat());
+fn recorder_behind(proxy: &Proxy, cluster: &Cluster) -> Program {
+    let mut node = cluster.recorder(&["--advertise", &proxy.address()]);
     proxy.lead_to_node(&mut node);
     node
-}
-
-fn node(cluster: &Cluster) -> Program {
-    cluster.node(&["--record-dir", "run/record"])
-}
-
-/// The run has completed with equal replicas.
-fn completes(cluster: &mut Cluster) -> (Ended, Value) {
-    let ended = cluster.finish();
-    assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    let summary = harness::read(cluster.run().join("summary.json"));
-    (ended, serde_json::from_str(&summary).expect("it is JSON"))
-}
-
-/// Its record proves every digest, to the end.
-fn is_proved(cluster: &Cluster) {
-    let replayed = ecq(cluster.dir(), &["replay", "run", "--verify"]);
-    assert_eq!(replayed.code(), Some(0), "{}", replayed.stderr);
-}
-
-fn end_well(nodes: Vec<Program>) {
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
 }
 
 /// Each rank dies before, during and after its broadcast: at a byte of a frame on its way to another member.
@@ -70,8 +44,8 @@ fn whoever_dies_in_the_middle_of_a_frame_costs_nobody_else_anything() {
         let mut nodes: Vec<Program> = Vec::new();
         for rank in 0..3 {
             nodes.push(match rank == behind {
-                true => node_behind(&proxy, &cluster),
-                false => node(&cluster),
+                true => recorder_behind(&proxy, &cluster),
+                false => cluster.recorder(&[]),
             });
             let joined = format!("{} of 3", rank + 1);
             if rank < 2 {
@@ -85,8 +59,8 @@ fn whoever_dies_in_the_middle_of_a_frame_costs_nobody_else_anything() {
         killed.signal("KILL");
         killed.finish();
         proxy.heal();
-        let (_, summary) = completes(&mut cluster);
-        is_proved(&cluster);
+        let (_, summary) = cluster.completes();
+        cluster.is_proved();
         assert!(views(&cluster.run()).len() >= 2);
         let (found, expected) = (accuracy(&summary), accuracy(&undisturbed));
         assert!((found - expected).abs() < 0.03, "{found}, not {expected}");
@@ -97,13 +71,12 @@ fn whoever_dies_in_the_middle_of_a_frame_costs_nobody_else_anything() {
 #[test]
 fn another_dies_while_the_view_changes() {
     let mut cluster = cluster(&[&["-n", "4"], &SMALL]);
-    let mut nodes: Vec<Program> = (0..4).map(|_| node(&cluster)).collect();
-    cluster.until("view 1: 4 members train");
+    let mut nodes = cluster.recorders(4);
     nodes.remove(1).signal("KILL");
     cluster.until("is lost");
     nodes.remove(2).signal("KILL");
-    completes(&mut cluster);
-    is_proved(&cluster);
+    cluster.completes();
+    cluster.is_proved();
     end_well(nodes);
 }
 
@@ -123,17 +96,17 @@ fn a_donor_dies_in_the_middle_of_its_snapshot() {
     let proxy = Proxy::start();
     let counts = ["-n", "3", "--min-nodes", "2", "--steps", "60", "--record"];
     let mut cluster = cluster(&[&counts, &LARGE]);
-    let mut nodes = vec![node(&cluster)];
+    let mut nodes = vec![cluster.recorder(&[])];
     cluster.until("1 of 3");
-    nodes.push(node(&cluster));
+    nodes.push(cluster.recorder(&[]));
     cluster.until("2 of 3");
-    nodes.push(node_behind(&proxy, &cluster));
+    nodes.push(recorder_behind(&proxy, &cluster));
     cluster.until("view 1: 3 members train");
     nodes.remove(0).signal("KILL");
     cluster.until("view 2: 2 members train");
     // The last in rank is asked first.
     proxy.stall_after(Way::Back, 600_000);
-    nodes.push(node(&cluster));
+    nodes.push(cluster.recorder(&[]));
     proxy.until_stalled();
     let donor = nodes.remove(1);
     donor.signal("KILL");
@@ -141,8 +114,8 @@ fn a_donor_dies_in_the_middle_of_its_snapshot() {
     proxy.heal();
     cluster.until("1 of at least 2 are there");
     cluster.until("2 members train");
-    completes(&mut cluster);
-    is_proved(&cluster);
+    cluster.completes();
+    cluster.is_proved();
     end_well(nodes);
 }
 
@@ -158,12 +131,11 @@ fn a_coordinator_dies_before_its_first_view_is_heard_of() {
     let fixed = ["-n", "2", "--run-dir", "run", "--name", "x"];
     let mut cluster = Cluster::start(&[&fixed[..], &SMALL].concat());
     proxy.lead_to(cluster.address());
-    let record = ["--record-dir", "run/record"];
-    let mut first = cluster.node_by(&proxy.address(), &record);
+    let mut first = cluster.node_by(&proxy.address(), &["--record-dir", "run/record"]);
     first.until(|line| line.contains("waiting for the other nodes").then_some(()));
     // Less than the view, and more than a sign of life.
     proxy.stall_after(Way::Back, 40);
-    let second = cluster.node(&record);
+    let second = cluster.recorder(&[]);
     cluster.until("view 1: 2 members train");
     proxy.until_stalled();
     cluster.kill_coordinator();
@@ -173,9 +145,9 @@ fn a_coordinator_dies_before_its_first_view_is_heard_of() {
     cluster.resume();
     cluster.until("or for 2 nodes to begin anew: 0 are ready");
     proxy.heal();
-    let nodes = vec![first, node(&cluster)];
-    let (_, summary) = completes(&mut cluster);
-    is_proved(&cluster);
+    let nodes = vec![first, cluster.recorder(&[])];
+    let (_, summary) = cluster.completes();
+    cluster.is_proved();
     assert_eq!(summary["replica_digest"], undisturbed["replica_digest"]);
     assert_eq!(summary["residuals_lost"], 0);
     let views = views(&cluster.run());
@@ -197,7 +169,7 @@ fn a_coordinator_dies_in_the_middle_of_the_delivery() {
     cluster.kill_coordinator();
     proxy.heal();
     cluster.resume();
-    let (ended, _) = completes(&mut cluster);
+    let (ended, _) = cluster.completes();
     assert!(
         ended.stderr.contains("a member is back"),
         "{}",
@@ -222,21 +194,21 @@ fn a_storm_of_departures_and_arrivals_passes() {
         (state >> 16) as usize % below
     };
     let mut cluster = cluster(&[&["-n", "4", "--min-nodes", "4"], &SMALL]);
-    let mut nodes: Vec<Program> = (0..4).map(|_| node(&cluster)).collect();
+    let mut nodes: Vec<Program> = (0..4).map(|_| cluster.recorder(&[])).collect();
     cluster.until("4 members train");
     for _ in 0..4 {
         let leaver = nodes.remove(draw(4));
         leaver.signal("TERM");
         let killed = nodes.remove(draw(3));
         killed.signal("KILL");
-        nodes.extend((0..2).map(|_| node(&cluster)));
+        nodes.extend((0..2).map(|_| cluster.recorder(&[])));
         let ended = leaver.finish();
         assert_eq!(ended.code(), Some(143), "{}", ended.stderr);
         killed.finish();
         cluster.until("4 members train");
     }
-    completes(&mut cluster);
-    is_proved(&cluster);
+    cluster.completes();
+    cluster.is_proved();
     assert!(views(&cluster.run()).len() >= 5);
     end_well(nodes);
 }

@@ -12,7 +12,7 @@ use ecq_nn::data::{self, DataName};
 use ecq_nn::optim::{Schedule, Sgd};
 use ecq_nn::{ModelName, Sampler};
 use ecq_quant::{CodecSpec, Decoder, Encoder, FrameId, Layout, aggregate};
-use harness::{Program, directory, ecq, read, signal};
+use harness::{Program, directory, is_proved, read, signal};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -152,8 +152,7 @@ fn is_its_log(dir: &Path, program: Program) -> Vec<Step> {
         assert!(ended.stdout.contains(part), "{}", ended.stdout);
     }
     let run = dir.join("run");
-    let verified = ecq(dir, &["replay", "run", "--verify"]);
-    assert_eq!(verified.code(), Some(0), "{}", verified.stderr);
+    is_proved(dir);
     let steps = steps(&run);
     assert_eq!(steps.len() as u64, STEPS);
     let fewest = steps.iter().map(|step| step.ranks.len()).min();

@@ -4,7 +4,7 @@ mod harness;
 
 use std::path::Path;
 
-use harness::{Cluster, Ended, Program, directory, ecq, read};
+use harness::{Cluster, Ended, Program, directory, ecq, end_well, read};
 use serde_json::Value;
 
 /// Small steps, so that much happens in little time.
@@ -79,9 +79,7 @@ fn nobody_waits_for_a_coordinator_and_nothing_is_lost_with_it() {
     is_whole(&ended, &run, 3000);
     assert_eq!(views(&run), 1);
     assert_eq!(summary(&run)["replica_digest"], undisturbed(&args));
-    for node in nodes {
-        assert_eq!(node.finish().code(), Some(0));
-    }
+    end_well(nodes);
     // Who asks again hears how it went.
     let again = ["coordinator", "--resume", "--run-dir", "run", "--json"];
     let ended = ecq(cluster.dir(), &again);
@@ -100,9 +98,7 @@ fn nodes_that_have_not_begun_join_the_coordinator_that_is_back() {
     let second = cluster.node(&[]);
     let run = cluster.run();
     is_whole(&cluster.finish(), &run, 50);
-    for node in [first, second] {
-        assert_eq!(node.finish().code(), Some(0));
-    }
+    end_well([first, second]);
 }
 
 /// It dies while it waits for the answer of a node that is frozen, after another was killed.
@@ -123,10 +119,7 @@ fn a_change_of_view_that_is_interrupted_is_made_again() {
     is_whole(&cluster.finish(), &run, 5000);
     assert!(views(&run) >= 2);
     killed.finish();
-    for node in nodes {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    end_well(nodes);
 }
 
 /// A member is lost, and the others train on under other ranks and keep newer checkpoints. Then everything
@@ -174,9 +167,7 @@ fn who_was_lost_takes_nobody_back() {
         1,
         "that of the one which was lost"
     );
-    for node in nodes {
-        assert_eq!(node.finish().code(), Some(0));
-    }
+    end_well(nodes);
 }
 
 /// T9: a run that is interrupted and resumed ends with the same bits as one that never stopped; so does one
@@ -252,10 +243,7 @@ fn an_observer_evaluates_and_changes_nothing() {
     is_whole(&cluster.finish(), &run, 4000);
     assert_eq!(views(&run), 1);
     assert_eq!(summary(&run)["replica_digest"], undisturbed(&args));
-    for node in nodes.into_iter().chain([observer]) {
-        let ended = node.finish();
-        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
-    }
+    end_well(nodes.into_iter().chain([observer]));
 }
 
 /// With checkpoints a run waits for nodes; a launcher has none to send.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Ended, Program, directory, read};
+use serde_json::Value;
+
+use super::{Ended, Program, directory, ecq, read};
 
 /// A coordinator and nodes by hand, in a directory of their own.
 pub(crate) struct Cluster {
@@ -45,6 +47,18 @@ impl Cluster {
         Program::start(self.dir.path(), &[&args[..], more].concat())
     }
 
+    /// Starts a node that writes its part of the record of the run in `run`.
+    pub(crate) fn recorder(&self, more: &[&str]) -> Program {
+        self.node(&[&["--record-dir", "run/record"], more].concat())
+    }
+
+    /// So many of them, which are the members of the first view.
+    pub(crate) fn recorders(&mut self, count: usize) -> Vec<Program> {
+        let nodes = (0..count).map(|_| self.recorder(&[])).collect();
+        self.until(&format!("view 1: {count} members train"));
+        nodes
+    }
+
     /// Where the coordinator listens.
     pub(crate) fn address(&self) -> &str {
         self.address.trim()
@@ -77,6 +91,19 @@ impl Cluster {
         coordinator.expect("it runs").finish()
     }
 
+    /// The run in `run` has completed with equal replicas; returns its summary.
+    pub(crate) fn completes(&mut self) -> (Ended, Value) {
+        let ended = self.finish();
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+        let summary = read(self.run().join("summary.json"));
+        (ended, serde_json::from_str(&summary).expect("it is JSON"))
+    }
+
+    /// Its record proves every digest, to the end.
+    pub(crate) fn is_proved(&self) {
+        is_proved(self.dir());
+    }
+
     /// Where everything is.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
@@ -85,5 +112,19 @@ impl Cluster {
     /// The run directory, if it is `run`.
     pub(crate) fn run(&self) -> PathBuf {
         self.dir.path().join("run")
+    }
+}
+
+/// The record of the run in `run` proves every digest, to the end.
+pub(crate) fn is_proved(dir: &Path) {
+    let replayed = ecq(dir, &["replay", "run", "--verify"]);
+    assert_eq!(replayed.code(), Some(0), "{}", replayed.stderr);
+}
+
+/// All of them have ended as they should.
+pub(crate) fn end_well(nodes: impl IntoIterator<Item = Program>) {
+    for node in nodes {
+        let ended = node.finish();
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
     }
 }

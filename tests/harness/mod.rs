@@ -20,8 +20,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub(crate) use cluster::Cluster;
-pub(crate) use history::{View, views};
+pub(crate) use cluster::{Cluster, end_well, is_proved};
+pub(crate) use history::{Residual, View, residuals, views};
 pub(crate) use memory::flip;
 pub(crate) use proxy::{Proxy, Way};
 
