@@ -287,6 +287,25 @@ fn a_log_that_is_not_what_was_written_is_refused() {
         "{}",
         ended.stdout
     );
+    // Nobody has compared what is not there, whichever it is that lacks it.
+    launch(dir, "twin", &["-n", "2", "--steps", "20"]);
+    for (runs, name) in [(["run", "twin"], "A"), (["twin", "run"], "B")] {
+        let ended = replay(dir, &["--diff", runs[0], runs[1]]);
+        let found = complaint(&ended, 6);
+        let expected = format!("where the log of {name} does, before step 19 of 20");
+        assert!(found.contains(&expected), "{found}");
+        let same = "the runs are the same for 19 steps";
+        assert!(ended.stdout.starts_with(same), "{}", ended.stdout);
+        let ended = replay(dir, &["--diff", runs[0], runs[1], "--json"]);
+        let found: Value = serde_json::from_str(&ended.stdout).expect("it is JSON");
+        assert_eq!(
+            (&found["equal"], &found["steps"]),
+            (&false.into(), &19.into())
+        );
+        let less = ["--diff", runs[0], runs[1], "--to-step", "19"];
+        let ended = replay(dir, &less);
+        assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    }
 
     // A digest that the frames do not make, with a checksum that is right.
     let mut lying = whole.clone();

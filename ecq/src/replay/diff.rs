@@ -46,10 +46,15 @@ pub(super) fn command(args: &ReplayArgs, runs: [&PathBuf; 2]) -> Result<(), Fail
         .min(args.to_step.unwrap_or(Step::MAX));
     let parting = part(&mut a, &mut b, end)?;
     // Who has more steps may have applied one more.
-    let shorter = if a.applied() <= b.applied() { &a } else { &b };
+    let (shorter, name) = if a.applied() <= b.applied() {
+        (&a, "A")
+    } else {
+        (&b, "B")
+    };
     let applied = shorter.applied();
+    let compared = parting.is_some() || applied == end;
     if args.json {
-        let text = report(&settings, applied, parting.as_ref());
+        let text = report(&settings, applied, parting.as_ref(), compared);
         print(&(serde_json::to_string_pretty(&text).map_err(internal)? + "\n"))?;
     }
     let Some(parting) = parting else {
@@ -58,6 +63,13 @@ pub(super) fn command(args: &ReplayArgs, runs: [&PathBuf; 2]) -> Result<(), Fail
             print(&format!(
                 "the runs are the same for {applied} steps, up to the digest {digest}\n"
             ))?;
+        }
+        if !compared {
+            let text = format!(
+                "the comparison ends where the log of {name} does, before step {applied} of {end}; \
+                 compare less of it with --to-step {applied}"
+            );
+            return Err(Failed::new(Code::Data, text));
         }
         return Ok(());
     };
@@ -96,7 +108,7 @@ fn describe(parting: &Parting) -> String {
     }
 }
 
-fn report(settings: &[Setting], applied: Step, parting: Option<&Parting>) -> Value {
+fn report(settings: &[Setting], applied: Step, parting: Option<&Parting>, compared: bool) -> Value {
     let settings = settings.iter();
     let settings: Vec<Value> = settings
         .map(|(key, values)| json!({ "key": key, "values": values }))
@@ -114,7 +126,7 @@ fn report(settings: &[Setting], applied: Step, parting: Option<&Parting>) -> Val
         })
     });
     json!({
-        "equal": parting.is_none(), "steps": applied, "settings": settings, "parting": parting
+        "equal": parting.is_none() && compared, "steps": applied, "settings": settings, "parting": parting
     })
 }
 
