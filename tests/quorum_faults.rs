@@ -121,6 +121,12 @@ fn a_run_that_is_stopped_goes_on_from_checkpoints() {
     assert_eq!(program.finish().code(), Some(130));
     let ended = ecq(dir.path(), &["launch", "--resume", "--run-dir", "run"]);
     assert_eq!(ended.code(), Some(0), "{}", ended.stderr);
+    // What is before the checkpoints is in the log.
+    assert!(
+        !ended.stderr.contains("has a gap there"),
+        "{}",
+        ended.stderr
+    );
     let run = dir.path().join("run");
     let summary = read(run.join("summary.json"));
     was_late(&serde_json::from_str(&summary).expect("it is JSON"));

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use ecq_cluster::{Rank, View, ViewNumber};
+use ecq_cluster::{Rank, Step, View, ViewNumber};
 
 use super::error::RecordError;
 use super::format::{Entry, Header, RunFacts};
@@ -25,6 +25,8 @@ pub(crate) struct Recorder {
     /// The steps applied last, as many as members can be apart, for the segment of a view that begins after
     /// them.
     last: VecDeque<Entry>,
+    /// A step of which it is known that it is in the log.
+    recorded: Option<Step>,
     reach: usize,
     buffer: Vec<u8>,
 }
@@ -56,9 +58,17 @@ impl Recorder {
             },
             segment: None,
             last: VecDeque::new(),
+            recorded: None,
             reach: usize::try_from(config.reach()).unwrap_or(usize::MAX),
             buffer: Vec::new(),
         })
+    }
+
+    /// Goes on from what `rank` had when it had applied the steps before `next`. Rank 0 records a step before it
+    /// keeps anything of it.
+    pub(crate) fn restored(&mut self, next: Step, rank: Rank) {
+        self.last.clear();
+        self.recorded = next.checked_sub(1).filter(|_| rank == 0);
     }
 
     /// Begins the segment of a view if this node has rank 0 in it, with the last steps before the view.
@@ -99,7 +109,7 @@ impl Recorder {
         if let Some(before) = view
             .first_step
             .checked_sub(1)
-            .filter(|it| last != Some(*it))
+            .filter(|it| last != Some(*it) && self.recorded != Some(*it))
         {
             tracing::warn!(
                 "this node has not applied step {before} itself; if whoever recorded before has not \
@@ -168,6 +178,7 @@ mod tests {
             },
             segment: None,
             last: VecDeque::new(),
+            recorded: None,
             reach: 1,
             buffer: Vec::new(),
         }

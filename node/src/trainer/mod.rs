@@ -158,6 +158,9 @@ impl Trainer {
                     checkpoints.take_up(step, rank, rules, &mut self.encoder)?;
                 }
                 self.past.forget();
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.restored(step, rank);
+                }
                 tracing::info!(step, rank, "going on from a checkpoint");
                 self.next = step;
             }
