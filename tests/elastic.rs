@@ -282,7 +282,18 @@ fn a_seat_is_waited_for() {
     frozen.signal("KILL");
     let ended = cluster.finish();
     is_its_history(&ended, cluster.dir(), 3, 2000, None);
-    end_well(nodes.into_iter().chain([another]));
+    // However often it has asked, each says so once.
+    let waited = another.finish();
+    assert_eq!(waited.code(), Some(0), "{}", waited.stderr);
+    let count = |text: &str, part: &str| text.lines().filter(|line| line.contains(part)).count();
+    assert_eq!(
+        count(&waited.stderr, "trying again"),
+        1,
+        "{}",
+        waited.stderr
+    );
+    assert_eq!(count(&ended.stderr, "refused: "), 1, "{}", ended.stderr);
+    end_well(nodes);
     // One that never gets a seat says so in the end.
     let full = Cluster::start(&["-n", "1", "--steps", "100000000", "--run-dir", "full"]);
     let mut node = full.node(&[]);

@@ -204,6 +204,26 @@ fn a_run_that_is_resumed_is_the_run_that_never_stopped() {
     }
 }
 
+/// Nothing is thrown away without a word.
+#[test]
+fn a_run_whose_checkpoints_are_gone_begins_anew_and_says_so() {
+    let dir = directory();
+    let launch = ["launch", "-n", "2", "--steps", "2000", "--run-dir", "run"];
+    let keep = ["--checkpoint-every", "100", "--record"];
+    let mut program = Program::start(dir.path(), &[&launch[..], &RUN, &keep].concat());
+    program.until(|line| line.contains("kept a checkpoint steps=500").then_some(()));
+    program.signal("INT");
+    assert_eq!(program.finish().code(), Some(130));
+    let run = dir.path().join("run");
+    std::fs::remove_dir_all(run.join("checkpoints")).expect("they are there");
+    let ended = ecq(dir.path(), &["launch", "--resume", "--run-dir", "run"]);
+    let said = "no checkpoint is there to go on from: the run begins anew at step 0";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    is_whole(&ended, &run, 2000);
+    assert_eq!(summary(&run)["residuals_lost"], 0);
+    harness::is_proved(dir.path());
+}
+
 #[test]
 fn a_run_is_resumed_as_what_it_is() {
     let dir = directory();

@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use ecq_cluster::{Digest, Failure, Rank, Step};
+use ecq_cluster::{Digest, Failure, Rank, Refusal, Step};
 use tokio_util::sync::CancellationToken;
 
 pub use checkpoint::CheckpointError;
@@ -103,14 +103,15 @@ const RETRY: Duration = Duration::from_millis(500);
 /// counts.
 pub async fn run(options: Options, stop: Stop) -> Result<Report, NodeError> {
     let (mut loss, mut heritage) = (None, None);
-    // Since when it has asked in vain for a seat.
-    let mut asking: Option<Instant> = None;
+    // Since when it has asked in vain for a seat, and what the last answer was.
+    let mut asking: Option<(Instant, Refusal)> = None;
     loop {
         let start = async {
             if asking.is_some() {
                 tokio::time::sleep(RETRY).await;
             }
-            driver::Driver::start(options.clone(), heritage.take()).await
+            let again = asking.is_some();
+            driver::Driver::start(options.clone(), heritage.take(), again).await
         };
         let driver = tokio::select! {
             driver = start => driver,
@@ -131,10 +132,11 @@ pub async fn run(options: Options, stop: Stop) -> Result<Report, NodeError> {
             }
             // Whoever had the seat before may be gone, and not be missed yet.
             Err(NodeError::Refused(refusal)) if refusal.may_pass() => {
-                if asking.is_none() {
+                if asking.as_ref().is_none_or(|(_, last)| *last != refusal) {
                     tracing::info!("{refusal}; trying again, for somebody may leave a seat");
                 }
-                let since = *asking.get_or_insert_with(Instant::now);
+                let since = asking.take().map_or_else(Instant::now, |(since, _)| since);
+                asking = Some((since, refusal.clone()));
                 let error = NodeError::Refused(refusal);
                 if since.elapsed() >= options.connect_timeout {
                     return Err(error);

@@ -118,6 +118,7 @@ impl Driver {
             prepared: BTreeMap::new(),
             status: watch::Sender::new(status),
             deliverer: watch::Sender::new(None),
+            refused: None,
             dir,
             config,
         })

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use ecq_cluster::coordinator::{Command, Coordinator, Event, Outcome};
 use ecq_cluster::{
-    Digest, Failure, Fingerprint, Legacy, Millis, NodeId, RunConfig, Step, ToCoordinator, ToNode,
-    View,
+    Digest, Failure, Fingerprint, Hello, Legacy, Millis, NodeId, Refusal, RunConfig, Step,
+    ToCoordinator, ToNode, View,
 };
 use ecq_proto::v1::{CoordinatorMessage, RunStatus};
 use ecq_proto::{CoordinatorWords, NodeWords};
@@ -74,6 +74,8 @@ pub(crate) struct Driver {
     prepared: BTreeMap<NodeId, Fingerprint>,
     status: watch::Sender<RunStatus>,
     deliverer: watch::Sender<Option<NodeId>>,
+    /// Why a node was refused last, until another is welcome: who waits for a seat asks twice a second.
+    refused: Option<Refusal>,
 }
 
 impl Driver {
@@ -239,7 +241,12 @@ impl Driver {
     fn note(&mut self, node: NodeId, message: &ToCoordinator) {
         match message {
             ToCoordinator::Hello(hello) => {
-                tracing::info!(node, address = hello.address, rank = hello.rank, "hello");
+                let Hello { address, rank, .. } = hello;
+                match self.refused {
+                    None => tracing::info!(node, address, rank, "hello"),
+                    // It may be the same one, which asks again and again.
+                    Some(_) => tracing::debug!(node, address, rank, "hello"),
+                }
             }
             ToCoordinator::Prepared { fingerprint, .. } => {
                 // Like the machine: what a node says first counts.
@@ -307,8 +314,15 @@ impl Driver {
             message,
             ToNode::Refused(_) | ToNode::Excluded(_) | ToNode::Abort(_) | ToNode::End
         );
-        if let ToNode::Refused(refusal) = &message {
-            tracing::warn!(node = to, "refused: {refusal}");
+        match &message {
+            ToNode::Refused(refusal) if self.refused.as_ref() != Some(refusal) => {
+                tracing::warn!(node = to, "refused: {refusal}");
+                self.refused = Some(refusal.clone());
+            }
+            ToNode::Welcome { .. } if self.refused.take().is_some() => {
+                tracing::info!(node = to, "welcome");
+            }
+            _ => {}
         }
         let sent = self
             .sessions
@@ -328,8 +342,17 @@ impl Driver {
             self.metrics
                 .begin(beginning::dimensions(&self.config, found));
         }
-        if view.first_step < self.metrics.history.len() as Step {
-            // It goes on from checkpoints.
+        let (first, made) = (view.first_step, self.metrics.history.len() as Step);
+        if first < made {
+            match first {
+                0 => tracing::warn!(
+                    "no checkpoint is there to go on from: the run begins anew at step 0, and the {made} \
+                     steps that it had made are made again"
+                ),
+                _ => {
+                    tracing::info!("going back from step {made} to the checkpoints of step {first}")
+                }
+            }
             self.metrics.truncate(view.first_step)?;
             self.store.truncate(view.first_step)?;
             self.stored = (self.metrics.history.len(), self.metrics.evaluated.len());

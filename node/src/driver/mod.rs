@@ -56,6 +56,8 @@ pub(crate) struct Driver {
     start: Instant,
     session: Session,
     incoming: Incoming,
+    /// The address under which the others reach it, as long as the log does not say it.
+    unsaid: Option<String>,
     meter: Meter,
     telemetry: Telemetry,
     events: mpsc::Sender<Input>,
@@ -90,10 +92,12 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// Listens for peers, reaches the coordinator and introduces itself.
+    /// Listens for peers, reaches the coordinator and introduces itself; who asks `again` for a seat says where it
+    /// listens once it has one.
     pub(crate) async fn start(
         options: Options,
         heritage: Option<Heritage>,
+        again: bool,
     ) -> Result<Self, NodeError> {
         if !address::has_port(&options.coordinator) {
             return Err(NodeError::Address(options.coordinator));
@@ -116,11 +120,11 @@ impl Driver {
             observe: options.observe.is_some(),
             residual: heritage.as_ref().map(Heritage::residual),
         };
-        let (pid, listening) = (std::process::id(), incoming.address());
-        tracing::info!(pid, address = hello.address, %listening, "started");
+        let address = hello.address.clone();
         let mut commands = Vec::new();
         let machine = Node::new(0, hello, HEARTBEAT, &mut commands);
-        Ok(Self {
+        let mut driver = Self {
+            unsaid: Some(address),
             telemetry: Telemetry::new(meter.clone()),
             options,
             machine,
@@ -147,7 +151,19 @@ impl Driver {
             digest: None,
             delivering: false,
             fault: None,
-        })
+        };
+        if !again {
+            driver.introduce();
+        }
+        Ok(driver)
+    }
+
+    /// Says where it is to be found, once.
+    fn introduce(&mut self) {
+        if let Some(address) = self.unsaid.take() {
+            let (pid, listening) = (std::process::id(), self.incoming.address());
+            tracing::info!(pid, address, %listening, "started");
+        }
     }
 
     /// Takes part until the machine says that it is over. `left` is what is then left for a node that comes
@@ -209,7 +225,10 @@ impl Driver {
         Some(match input {
             Input::Said(message) => {
                 match &message {
-                    ToNode::Welcome { node, .. } => self.id = *node,
+                    ToNode::Welcome { node, .. } => {
+                        self.id = *node;
+                        self.introduce();
+                    }
                     // Who has not confirmed anything by now may never do.
                     ToNode::Install(_) => self.unconfirmed.clear(),
                     _ => {}
